@@ -116,14 +116,13 @@ def _compare(args):
           one, first[1] if images == first[0] else one, test,
           preparation=net.preparation, batch_size=128)
       pairs = acceptance.Pairs(found["images"], found["won"], found["lost"])
-      p, total = found["right"] / pairs.images, exact.network(
-          net.module.graph, net.module.frame)
+      total = exact.network(net.module.graph, net.module.frame)
       rows.append({
           "run": folder, "finished": runs.finished(folder), "network": name,
           "dataset": dataset.name,
-          "params": total.params, "madds": total.madds, "accuracy": p,
-          "images": pairs.images,
-          "reach": acceptance.Z * (p * (1 - p) / pairs.images)**0.5,
+          "params": total.params, "madds": total.madds,
+          "accuracy": found["right"] / pairs.images, "images": pairs.images,
+          "reach": acceptance.reach(found["right"], pairs.images),
           **({"skipped": skipped} if (skipped := _skipped(dataset)) else {}),
           **({"difference": pairs.difference, "interval": [*pairs.interval]}
              if one is not first[1] and images == first[0] else {})})

@@ -15,6 +15,8 @@ import numpy as np
 _HEAD, _TAIL = 12, 4  # Bytes before and behind a record's data.
 _BLOCK, _BLOCKS = 256, 4096  # Bytes, and how many are looked up at once.
 _AT_ONCE = 2**20  # Bytes of records that are padded to one length.
+_MOST_DIGITS = 10  # Of a whole number of 64 bits, each of 7 bits in a byte.
+_TOO_LONG = "a number of more than 64 bits"
 
 
 def spans(file: BinaryIO, most: int = 2**31) -> Iterator[tuple[int, int]]:
@@ -138,20 +140,24 @@ def fields(message: Any) -> Iterator[tuple[int, Any]]:
 
   Raises:
     IndexError: the message ends within a field.
-    LookupError: a field of a kind that is none.
+    LookupError: a field of a kind that is none, or a whole number in place of
+      the message.
+    ValueError: a whole number of more than 64 bits.
   """
+  if isinstance(message, int):
+    raise LookupError
   at = 0
 
   def whole():
     nonlocal at
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 7 * _MOST_DIGITS, 7):
       byte = message[at]
       at += 1
       value |= (byte & 127) << shift
-      shift += 7
       if byte < 128:
         return value
+    raise ValueError(_TOO_LONG)
 
   while at < len(message):
     key = whole()
@@ -185,8 +191,15 @@ def example(message: Any) -> dict[str, list[Any]]:
         if kind == 3:  # Whole numbers: packed or one by one.
           items = [n for item in items for n in (
               [_signed(item)] if isinstance(item, int) else _packed(item))]
-        found[bytes(name).decode()] = items
+        found[_text(name)] = items
   return found
+
+
+def _text(value):
+  """A name (LookupError, ValueError)."""
+  if isinstance(value, int):
+    raise LookupError
+  return bytes(value).decode()
 
 
 def _packed(data):
@@ -199,6 +212,8 @@ def _packed(data):
     if byte < 128:
       yield _signed(value)
       value = shift = 0
+    elif shift == 7 * _MOST_DIGITS:
+      raise ValueError(_TOO_LONG)
   if shift:
     raise ValueError("a number that does not end")
 
@@ -206,7 +221,7 @@ def _packed(data):
 def _signed(value):
   """A whole number of 64 bits, as of two's complement (ValueError)."""
   if value >= 2**64:
-    raise ValueError("a number of more than 64 bits")
+    raise ValueError(_TOO_LONG)
   return value - 2**64 * (value >= 2**63)
 
 

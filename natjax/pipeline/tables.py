@@ -166,7 +166,9 @@ def measure(result):
 def noise(first, second, images, paired=None):
   """How far accuracies may differ by chance: half a 95 % interval, over what.
 
-  Over seeds of the differences seed by seed (Student's t). Of a single seed,
+  Over seeds of the differences seed by seed (Student's t); these deviate by no
+  less than two accuracies' rounding to whole images does, without which seeds
+  that differ by one image each would leave nothing to chance. Of a single seed,
   over test images, image by image; where that is not known, of how many each
   network has right: as wide as of networks that err on as few images together
   as these may.
@@ -181,7 +183,8 @@ def noise(first, second, images, paired=None):
   pairs = [*zip(first["accuracies"], second["accuracies"], strict=True)]
   count = len(pairs)
   if count > 1:
-    spread = statistics.stdev(b - a for a, b in pairs)
+    spread = max(statistics.stdev(b - a for a, b in pairs),
+                 1 / (math.sqrt(6) * images))
     return acceptance.student(count) * spread / math.sqrt(count), (
         f"{count} seeds")
   if paired:

@@ -14,7 +14,7 @@ from PIL import Image
 import pytest
 
 from natjax import data, errors
-from natjax.data import streamed, tfds_folder, tfrecord
+from natjax.data import records, streamed, tfds_folder, tfrecord
 from tests.data import test_streamed
 
 _REASON = "needs tensorflow-datasets and array_record"
@@ -421,3 +421,26 @@ def test_whole_numbers_one_by_one_are_those_that_are_packed():
   for data_ in (b"\x08" + long, b"\x0a\x15" + long):
     with pytest.raises(ValueError, match="64 bits"):
       tfrecord.example(_integers(data_))
+
+
+def test_a_flipped_bit_of_an_example_ends_in_no_other_error():
+  """A whole number may then stand where a part was, or a name."""
+  whole = test_streamed.example(b"x", 1)
+  found = 0
+  for bit in range(8 * len(whole)):
+    changed = bytearray(whole)
+    changed[bit // 8] ^= 1 << bit % 8
+    try:
+      records._image_and_label(bytes(changed))
+    except (LookupError, ValueError):
+      found += 1
+  assert found > 4 * len(whole)  # Most.
+
+
+@pytest.mark.parametrize("kind", [b"\x08\x01", b"\x0a\x02\x08\x01",
+                                  b"\x0a\x08\x0a\x06\x08\x03\x12\x02\x08\x01",
+                                  b"\x0a\x06\x0a\x04\x0a\x00\x10\x01",
+                                  b"\x0a\x08\x0a\x06\x0a\x01a\x12\x01\x08"])
+def test_examples_whose_parts_are_numbers(kind):
+  with pytest.raises(LookupError):
+    tfrecord.example(kind)
