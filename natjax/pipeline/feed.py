@@ -1,6 +1,8 @@
 """The images that programs walk over: splits, divided, filled up, checked."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -57,12 +59,21 @@ class Feed(NamedTuple):
         jax.random.fold_in(jax.random.key(seed), 1))
 
 
-class Heard(NamedTuple):
-  """A walk, with those who hear how far a derivation is; see `method.Walk`."""
+@dataclasses.dataclass(frozen=True)
+class Heard:
+  """A walk, with those who hear how far a derivation is; see `method.Walk`.
+
+  Attributes:
+    walk: of a split.
+    listener: who hears.
+    run: the derivation's name there.
+    began: when, of `time.monotonic`.
+  """
 
   walk: base.Walk
   listener: fit_lib.Listener
   run: str
+  began: float = dataclasses.field(default_factory=time.monotonic)
 
   def __call__(self, *args: Any, **options: Any) -> Any:
     """Walks a split."""
@@ -91,7 +102,7 @@ class Heard(NamedTuple):
     if row:
       self.listener.on_row({
           "run": self.run, "stage": stage, "phase": stage, "epoch": epoch,
-          **metrics})
+          **metrics, "seconds": round(time.monotonic() - self.began, 3)})
 
 
 def divide(split: fit_lib.Split, fractions: Sequence[float], seed: int,

@@ -101,8 +101,8 @@ def test_why_the_original_was_kept(result, words):
     ([0.5, 0.6, 0.7], [0.4, 0.5, 0.599], 1000, 0.001434, "The original is more"
      " accurate (-10.03 ± 0.14 points, 95 % over 3 seeds)"),
     # Of 144 images one more is right, in both seeds: 0.41 of an image, times t.
-    ([0.5, 0.6], [0.5 + 1 / 144, 0.6 + 1 / 144], 144, 12.706 * 0.408 / 144 / 2**0.5,
-     "within noise (+0.69 ± 2.55 points, 95 % over 2 seeds)"),
+    ([0.5, 0.6], [0.5 + 1 / 144, 0.6 + 1 / 144], 144,
+     12.706 * 0.408 / 144 / 2**0.5, "within noise (+0.69 ± 2.55 points, 95 % over 2 seeds)"),
     ([0.0], [0.0], 9, 0.0, "Both are equally accurate; "),
 ])
 def test_what_chance_may_do(first, second, images, expected, words):
@@ -143,7 +143,8 @@ def test_a_few_images_are_told_from_chance(won, lost, surely):
 
 
 @pytest.mark.parametrize("right, images, expected", [
-    (60, 60, 0.0426), (0, 60, 0.0426), (50, 100, 0.0961), (9000, 10000, 0.0059)])
+    (60, 60, 0.0426), (0, 60, 0.0426), (50, 100, 0.0961),
+    (9000, 10000, 0.0059)])
 def test_all_images_that_are_right_leave_something_to_chance(
     right, images, expected):
   assert acceptance.reach(right, images) == pytest.approx(expected, abs=5e-5)

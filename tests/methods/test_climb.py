@@ -210,6 +210,16 @@ def test_a_climb_tells_how_far_it_is_and_stops_when_asked():
   assert all(row["stage"] == "climb" for row in rows)
 
 
+def test_a_step_of_a_climb_is_a_row_like_all_others():
+  rows = []
+  heard = feed.Heard(walk, fit.Listener(on_row=rows.append), "search")
+  climb.Scores(make(), heard, jax.random.key(0)).tell(1.5, row=True)
+  (row,) = rows
+  assert row.pop("seconds") >= 0  # By which a command says how long it took.
+  assert row == {"run": "search", "stage": "climb", "phase": "climb",
+                 "epoch": 0, "naswot": 1.5}
+
+
 def test_few_images_serve_for_all_draws():
   few = lambda *args, images, **kwargs: np.ones((5, 8, 8, 3))
   scores = climb.Scores(make(), few, jax.random.key(0))
