@@ -94,7 +94,8 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
                     if held == wanted] for wanted in (False, True))
   return dataset.RawImages(
       *read_parts(files, test, image_size, resize, stream),
-      class_names=names, notes=tuple(notes), divided=not tests)
+      class_names=tuple(map(_readable, names)), notes=tuple(notes),
+      divided=not tests)
 
 
 def read_parts(
@@ -313,6 +314,11 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
         + "; of CIFAR's batches name cifar10, and this folder by data_dir" * (
             batches))
   return tuple(names)
+
+
+def _readable(name: str) -> str:
+  """A name in UTF-8 as text, also where the locale knows no such letters."""
+  return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def _labelled(folder: pathlib.Path, names: Sequence[str]) -> Files:

@@ -203,7 +203,7 @@ def _names(listed):
   """The names that a list has, one a line."""
   try:
     names = [line.split()[0] for line in errors.regular(listed).read_text(
-        "utf-8").splitlines() if line.strip()]
+        "utf-8-sig").splitlines() if line.strip()]
   except (OSError, UnicodeDecodeError) as error:
     there = ", ".join(sorted(p.stem for p in listed.parent.glob("*.txt")))
     raise errors.InputError(

@@ -45,7 +45,7 @@ _OWN = (run_files.RESULT, run_files.METRICS, run_files.ARCHITECTURE,
         run_files.TEXT, run_files.WEIGHTS, run_files.CHECKSUMS,
         run_files.NETWORKS, run_files.REFUSED, run_files.POINTS,
         run_files.CHECKPOINT, latency_lib.FILE, "architecture.svg",
-        "architecture.png", "curves.png", "tensorboard")
+        "architecture.png", "curves.png", "explanation.svg", "tensorboard")
 # Of these the folders.
 _FOLDERS = (run_files.NETWORKS, run_files.REFUSED, run_files.POINTS,
             run_files.CHECKPOINT, "tensorboard")

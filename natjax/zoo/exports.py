@@ -97,6 +97,9 @@ def parse(text: str, *, where: str = "architecture",
     codec.unnamed(name, where)
     plain = re.sub(r"[ \t]*([|+~])[ \t]*", r"\1", plain)
     return network201.network(nasbench201.from_string(plain, where=where))
+  if _is_fields(plain):
+    codec.unnamed(name, where)
+    return codec.parse(f"Genotype({plain[1:-1]})", where=where)
   if len(plain) <= _TUPLE and (plain.startswith("(") or (
       plain.startswith("[") and plain.count(",") >= 5)):
     return network201.network(_cell(plain, where))
@@ -329,6 +332,24 @@ def _twice(tree):
   return any(len({*keys}) < len(keys) for keys in (
       [key.value for key in node.keys if isinstance(key, ast.Constant)]
       for node in ast.walk(tree) if isinstance(node, ast.Dict)))
+
+
+def _is_fields(text):
+  """Whether a text is the four fields of a genotype, without their names.
+
+  So JSON and a tuple have them, of Python's named tuples.
+  """
+  if not text.startswith(("(", "[")) or len(text) > modules.LONGEST:
+    return False
+  try:
+    found = genotype.literal(ast.parse(text, mode="eval").body)
+    return len(found) == 4 and all(
+        len(cell) > 0 and not isinstance(cell[0], int)
+        and isinstance(concat, list | tuple | range)
+        and all(type(node) is int for node in concat)
+        for cell, concat in (found[:2], found[2:]))
+  except (*_NO_LITERAL, IndexError, KeyError, TypeError):
+    return False
 
 
 def _cell(text, where):

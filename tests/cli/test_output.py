@@ -102,7 +102,8 @@ def test_why_the_original_was_kept(result, words):
      " accurate (-10.03 ± 0.14 points, 95 % over 3 seeds)"),
     # Of 144 images one more is right, in both seeds: 0.41 of an image, times t.
     ([0.5, 0.6], [0.5 + 1 / 144, 0.6 + 1 / 144], 144,
-     12.706 * 0.408 / 144 / 2**0.5, "within noise (+0.69 ± 2.55 points, 95 % over 2 seeds)"),
+     12.706 * 0.408 / 144 / 2**0.5, "within noise (+0.69 ± 2.55 points, 95 %"
+     " over 2 seeds)"),
     ([0.0], [0.0], 9, 0.0, "Both are equally accurate; "),
 ])
 def test_what_chance_may_do(first, second, images, expected, words):

@@ -1,5 +1,6 @@
 """Tests of natjax.data.image_folder."""
 
+import ast
 import json
 import os
 import struct
@@ -256,6 +257,21 @@ def test_classes_that_look_alike_are_told_apart(tmp_path):
     assert line.endswith(
         "; caf\xe9 is written in other characters there that look alike"
         " (another form of Unicode): rename it")
+
+
+def test_classes_keep_their_names_where_the_locale_is_of_ascii(tmp_path):
+  for path in ("train/caf\xe9", "train/b", "test/caf\xe9", "test/b"):
+    _save(tmp_path / path / "1.png")
+  done = subprocess.run(
+      [sys.executable, "-c", "import os, sys; from natjax import data;"
+       " names = data.load(sys.argv[1], image_size=4).class_names;"
+       " print(sys.getfilesystemencoding(), ascii(names))", str(tmp_path)],
+      env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0",
+           "PYTHONCOERCECLOCALE": "0"},
+      capture_output=True, text=True, check=True)
+  encoding, names = done.stdout.split(" ", 1)
+  assert encoding in ("ascii", "utf-8")  # macOS has no other.
+  assert ast.literal_eval(names) == ("b", "caf\xe9")
 
 
 def test_fewer_than_two_classes_are_refused(tmp_path):

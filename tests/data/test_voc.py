@@ -39,6 +39,13 @@ def test_pictures_are_read_with_their_masks(folder):
   assert len(voc.load(folder, "val", num_classes=3)) == 1
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(folder):
+  listed = folder / "ImageSets" / "Segmentation" / "train.txt"
+  names = voc.load(folder, "train", num_classes=3).names
+  listed.write_text(listed.read_text(), "utf-8-sig")
+  assert voc.load(folder, "train", num_classes=3).names == names
+
+
 def test_other_masks_may_lie_beside(folder):
   (folder / "SegmentationClass").rename(folder / "SegmentationClassAug")
   assert len(voc.load(folder, masks="SegmentationClassAug", num_classes=3)) == 2

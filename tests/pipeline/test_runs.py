@@ -31,7 +31,7 @@ def contents(folder):
 def fill(folder):
   """Writes what a finished run leaves, and a file of the user's."""
   for name in ("result.json", "metrics.jsonl", "architecture.json",
-               "architecture.txt", "architecture.svg",
+               "architecture.txt", "architecture.svg", "explanation.svg",
                "networks/n-0/weights.npz",
                "checkpoint/search/0/state", "tensorboard/events", "mine.txt"):
     path = folder / name

@@ -1,5 +1,6 @@
 """Architectures in the forms of other libraries."""
 
+import ast
 import functools
 import json
 import os
@@ -149,6 +150,25 @@ def test_other_tuples_are_refused(text, capsys):
   with pytest.raises(errors.InputError, match=r"here: .* is no cell of NAS-B"):
     exports.parse(text, where="here")
   assert cli.main(["cost", text]) == 2
+
+
+def test_a_genotype_without_the_names_of_its_fields(tmp_path, capsys):
+  """As `json.dumps` and `tuple` leave a named tuple."""
+  call = genotype.to_darts(zoo.get("darts"))
+  fields = [ast.literal_eval(keyword.value) for keyword in ast.parse(
+      call, mode="eval").body.keywords]
+  for text in (json.dumps(fields), str(tuple(fields)), str(fields).replace(
+      "[2, 3, 4, 5]", "range(2, 6)"), json.dumps(fields, indent=2) + "\n"):
+    assert exports.parse(text) == zoo.get("darts")
+  file = tmp_path / "genotype.json"
+  file.write_text(json.dumps(fields))
+  assert cli.main(["cost", str(file)]) == 0
+  assert "3349342" in capsys.readouterr().out
+  with pytest.raises(errors.InputError, match="sep_conv_9x9"):
+    exports.parse(json.dumps(fields).replace("sep_conv_3x3", "sep_conv_9x9"))
+  for wrong in (fields[:3], [*fields, 1], [*fields[:3], 5], [0, [1], 0, [1]]):
+    with pytest.raises(errors.InputError):
+      exports.parse(json.dumps(wrong))
 
 
 def test_an_unknown_operation_of_a_cell():
