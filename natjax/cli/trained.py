@@ -87,7 +87,8 @@ def _compare(args):
   Two networks are compared image by image where the runs have the same images,
   normalised alike (`acceptance.Pairs`).
   """
-  rows, first = [], None
+  rows: list[dict[str, Any]] = []
+  first = None
   folders: dict[pathlib.Path, str] = {}  # As they were given.
   for folder in (args.directory, *args.others):  # Before anything is computed.
     runs.read_config(folder)
