@@ -15,6 +15,8 @@ _FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 # Of other machines; of a path that was made of one, one slash is left.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|https?|hdfs|file):/")
 
+TO_READ = "ask its owner to let you read it"  # What no permission is for.
+
 
 class InputError(ValueError):
   """Refused input: one line says what was given, what is allowed, what to do.

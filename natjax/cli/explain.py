@@ -12,7 +12,7 @@ from natjax.data import image_folder
 from natjax.drawing import files
 from natjax.networks import grad_cam
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import run_data, supernets
+from natjax.pipeline import run_data, runs, supernets
 from natjax.training import devices, settings
 
 _DIGITS = 10  # More than the number of an image, a class or a block has.
@@ -30,11 +30,12 @@ def run_explain(args) -> int:
   if args.candidates:
     return _run_candidates(args)
   folder = errors.path(args.directory)
+  trained = networks_lib.networks(folder)
   out = files.checked(
       folder / "explanation.svg" if args.out is None else args.out)
   name = args.network
   if name is None:
-    name = networks_lib.usual(networks_lib.networks(folder))
+    name = networks_lib.usual(trained)
   net = networks_lib.load(folder, name)
   image, label = _image(
       args, folder, net.module.frame.image_size, net.resize)
@@ -87,6 +88,7 @@ def _run_candidates(args):
     settings.refuse(args, "network", "does not apply to candidates, which run"
                     " in the search's supernet; leave it out")
   folder = errors.path(args.directory)
+  runs.read_config(folder)
   out = files.checked(
       folder / "candidates.svg" if args.out is None else args.out)
   data, _ = run_data.load(folder, data_dir=args.data_dir)

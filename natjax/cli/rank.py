@@ -67,9 +67,7 @@ def run_rank(args) -> int:
       "space": space, "judged": len(order),
       "images": images}
   if truth is not None:
-    from scipy import stats  # Takes half a second.
-    found["kendall_tau"] = float(stats.kendalltau(
-        accuracy, known).statistic) if len(order) > 1 else float("nan")
+    found["kendall_tau"] = _tau(accuracy, known)
   rows = []
   for i in order[:args.top]:
     network = decode(i)
@@ -91,9 +89,20 @@ def run_rank(args) -> int:
       [[f"{value:.2f}" if isinstance(value, float) else str(value)
         for value in row.values()] for row in rows])
   if truth is not None:
-    console.out.print(
-        f"Kendall's tau with the table: {found['kendall_tau']:.3f}")
+    tau = found["kendall_tau"]
+    console.out.print("Kendall's tau with the table: " + (
+        "none, of one architecture or of equal ones" if tau is None else
+        f"{tau:.3f}"))
   return 0
+
+
+def _tau(scores, known):
+  """Kendall's tau-b; None of one architecture, or where all are alike."""
+  if len(scores) < 2:
+    return None
+  from scipy import stats  # Takes half a second.
+  tau = float(stats.kendalltau(scores, known).statistic)
+  return tau if np.isfinite(tau) else None
 
 
 def _paths(args, searched):

@@ -9,7 +9,9 @@ test set may be missing (`sources.load` then holds one out). Nothing is
 unpickled.
 """
 
+import errno
 import math
+import os
 import pathlib
 import struct
 import tokenize
@@ -40,6 +42,9 @@ def read(path: pathlib.Path) -> dataset.RawImages:
   """
   if not errors.regular(path).is_file():
     raise errors.InputError(f"{path}: no such file; check the path")
+  if not os.access(path, os.R_OK):
+    raise errors.InputError(f"{path}: {os.strerror(errno.EACCES)};"
+                            f" {errors.TO_READ}")
   if not zipfile.is_zipfile(path):
     raise errors.InputError(
         f"{path} is not an .npz file, or is damaged; write one with "

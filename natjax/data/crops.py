@@ -40,6 +40,13 @@ class Crop(NamedTuple):
   ratio: tuple[float, float]
 
 
+def closed(error: OSError) -> str:
+  """What is said of a file that is not there, or not for this user."""
+  return f": {error.strerror}; " + (
+      errors.TO_READ if isinstance(error, PermissionError) else
+      "put it there, or remove its link")
+
+
 def why(error: BaseException) -> str:
   """What is wrong with an image, and what to do; stands behind its name.
 

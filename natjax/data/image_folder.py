@@ -40,13 +40,19 @@ from natjax.data import crops, dataset, records, streamed
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif",
             ".tiff", ".webp")
 #: Of images that are passed over, as torchvision's loader does.
-OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pbm",
-                  ".pnm", ".tga")
+OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl",
+                  ".pbm", ".pnm", ".tga")
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 # What archives, network storage and file systems put into any folder.
 _OF_SYSTEMS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found",
                "System Volume Information")
+# What sets call their parts, of which no loader makes classes knowingly.
+_OF_A_PART = re.compile(
+    r"(?:train(?:ing)?|tests?|testing|val|valid(?:ation)?|dev|eval|images?|imgs?"
+    r"|masks?|labels?|annotations?|samples?|unlabell?ed)"
+    r"(?:[ _-]?(?:sets?|data|images?|imgs?|pictures?|photos?|tr|ts|\d{1,4}))?",
+    re.IGNORECASE)
 _OF_A_FILE = re.compile(r"\.[A-Za-z]\w{0,4}$")
 _CHUNK = 100  # Images that a thread reads at once.
 
@@ -313,6 +319,14 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
         "folders of images, one per class, directly or in train and test"
         + "; of CIFAR's batches name cifar10, and this folder by data_dir" * (
             batches))
+  if all(map(_OF_A_PART.fullmatch, names)):
+    tables = [path.name for path in sorted(folder.glob("*.csv"))]
+    raise errors.InputError(
+        f"{folder} holds {errors.several(names)}, the parts of a set and no"
+        " classes; put the images into folders of their classes, as"
+        " train/CLASS and test/CLASS" + (
+            f" (labels in {errors.several(tables)} are not read)" * bool(
+                tables)))
   return tuple(names)
 
 
@@ -409,7 +423,7 @@ def _opened(source: pathlib.Path | BinaryIO, where: str | None = None):
         raise errors.InputError(f"{where} {e}") from e
   except (FileNotFoundError, PermissionError) as error:
     raise errors.InputError(
-        f"{where}: {error.strerror}; put it there, or remove its link"
+        f"{where}{crops.closed(error)}"
     ) from error
   except errors.InputError:
     raise

@@ -292,7 +292,7 @@ class Streamed:
     except errors.InputError as e:
       why = f" {e}"
     except (FileNotFoundError, PermissionError) as e:
-      why = f": {e.strerror}; put it there, or remove its link"
+      why = crops.closed(e)
     except crops.UNREADABLE as e:
       why = crops.why(e)
     # Batches alone skip any.

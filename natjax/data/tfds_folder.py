@@ -73,20 +73,28 @@ def names_of(folder: pathlib.Path) -> tuple[str, pathlib.Path] | None:
   """Name and data folder of a prepared set whose folder was named instead.
 
   Args:
-    folder: of a version, or of all versions of a set.
+    folder: of a version, of all versions of a set, or of its configurations.
 
   Returns:
     None where no set was prepared there.
   """
   if not (found := _versions(folder)):
+    inner = _versions(folder, "*/")
+    if inner and _name(inner[0]) == folder.name:
+      return folder.name, folder.parent  # `find` asks for one of these.
     if folder not in (found := _versions(folder.parent)):
       return None
     folder = folder.parent
-  info = _json(found[0] / _INFO)
-  name = info.get("name") if isinstance(info, dict) else None
+  name = _name(found[0])
   if name == folder.parent.name:  # The folder is of a configuration.
     return f"{name}/{folder.name}", folder.parent.parent
   return folder.name, folder.parent
+
+
+def _name(version: pathlib.Path) -> str | None:
+  """The name of the set of which this is a version."""
+  info = _json(version / _INFO)
+  return info.get("name") if isinstance(info, dict) else None
 
 
 def _versions(folder: pathlib.Path, between: str = "") -> list[pathlib.Path]:

@@ -123,12 +123,14 @@ class Pairs(NamedTuple):
 
   @property
   def few(self) -> bool:
-    """Whether the images are too few: the interval reaches 10 points or more.
+    """Whether the images are too few to tell.
 
-    Where all are judged alike, of n images up to 3 / n may be unlike (the rule
-    of three).
+    The interval holds 0 and reaches 10 points or more. Where all are judged
+    alike, of n images up to 3 / n may be unlike (the rule of three).
     """
-    return max(Z * self.standard_error, 3 / self.images) >= _WIDE
+    low, high = self.interval
+    return low <= 0 <= high and (
+        max(Z * self.standard_error, 3 / self.images) >= _WIDE)
 
 
 class Latencies(NamedTuple):

@@ -1,6 +1,7 @@
 """The trained networks of a run: their weights, and what applies them."""
 
 from collections.abc import Callable, Iterable, Sequence
+import errno
 import functools
 import os
 import pathlib
@@ -352,6 +353,11 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
   """
   out = errors.path(out)
   found = runs.trained(out)
+  if not found and (out / run_files.NETWORKS).is_dir() and not os.access(
+      out / run_files.NETWORKS, os.R_OK | os.X_OK):
+    raise errors.InputError(
+        f"{out / run_files.NETWORKS}: {os.strerror(errno.EACCES)};"
+        f" {errors.TO_READ}")
   if not found:
     raise errors.InputError(
         f"{out} holds no trained network" + (

@@ -84,7 +84,8 @@ def load_json(path: pathlib.Path, missing: str = "name a run's folder",
   try:
     return parsing.load_json(path.read_text(encoding="utf-8-sig"))
   except OSError as e:
-    raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
+    advice = errors.TO_READ if isinstance(e, PermissionError) else missing
+    raise errors.InputError(f"{path}: {e.strerror}; {advice}") from e
   except ValueError as e:
     raise errors.InputError(f"{path} is not JSON and may be damaged; {damaged}:"
                             f" {errors.short(str(e), 99)}", field) from e

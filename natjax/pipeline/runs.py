@@ -99,6 +99,8 @@ def _holds_run(out):
   try:
     return _is_config(run_files.load_json(out / run_files.CONFIG))
   except errors.InputError as e:
+    if isinstance(e.__cause__, PermissionError):
+      raise
     return isinstance(e.__cause__, ValueError)
 
 

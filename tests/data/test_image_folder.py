@@ -274,6 +274,25 @@ def test_classes_keep_their_names_where_the_locale_is_of_ascii(tmp_path):
   assert ast.literal_eval(names) == ("b", "caf\xe9")
 
 
+@pytest.mark.parametrize("names", [
+    ("train_images", "test_images"), ("images", "masks"),
+    ("train2017", "val2017", "annotations"), ("Train Set", "Test-Data"),
+    ("imagesTr", "imagesTs", "labelsTr")])
+def test_parts_of_a_set_are_no_classes(tmp_path, names):
+  for name in names:
+    _save(tmp_path / name / "1.png")
+    _save(tmp_path / name / "2.png")
+  said = _refusal(tmp_path)
+  assert "the parts of a set and no classes" in said and names[0] in said
+  assert "csv" not in said
+  (tmp_path / "train.csv").write_text("1,cat")
+  assert "(labels in train.csv are not read)" in _refusal(tmp_path)
+  # CIFAR-100 has trains.
+  (tmp_path / names[0]).rename(tmp_path / "truck")
+  (tmp_path / names[1]).rename(tmp_path / "train_images")
+  assert "truck" in _read(tmp_path).class_names
+
+
 def test_fewer_than_two_classes_are_refused(tmp_path):
   assert "has 0 class folders" in _refusal(tmp_path)
   _save(tmp_path / "a" / "1.png")

@@ -112,6 +112,16 @@ def test_the_folder_of_a_set_is_no_data_dir(tmp_path, place, own):
   assert refusal.value.field == "data_dir"
 
 
+def test_the_folder_of_a_sets_configurations_is_none(tmp_path):
+  _prepare_folder(tmp_path, "more/a/1.0.0", "more/b/1.0.0")
+  for config in "ab":
+    (tmp_path / f"more/{config}/1.0.0/dataset_info.json").write_text(
+      '{"name": "more"}')
+  with pytest.raises(errors.InputError, match="give its name, more, and"):
+    data.load(str(tmp_path / "more"))
+  assert tfds_folder.names_of(tmp_path) is None  # Of all sets.
+
+
 @pytest.mark.parametrize("place", ["mnist", "mnist/3.0.1"])
 def test_the_folder_of_a_known_set_is_no_data_dir(tmp_path, place):
   _prepare_folder(tmp_path, "mnist/3.0.1")

@@ -242,6 +242,14 @@ def test_what_is_named_twice_is_ranked_once(capsys):
   assert len(ranked(one, one, one).source) == 1
 
 
+@pytest.mark.parametrize("scores, known, expected", [
+    ([3.0, 1.0, 2.0], [30.0, 10.0, 20.0], 1.0), ([1.0, 2.0], [2.0, 1.0], -1.0),
+    ([5.0], [7.0], None), ([5.0, 5.0], [1.0, 2.0], None)])
+def test_tau_is_a_number_or_none(scores, known, expected):
+  """JSON has no NaN."""
+  assert rank._tau(np.array(scores), np.array(known)) == expected
+
+
 @pytest.mark.long
 def test_rank_as_json_says_how_far_it_is(run, capsys, monkeypatch):
   monkeypatch.setattr(rank, "_SECONDS", 0.0)

@@ -383,6 +383,8 @@ def test_few_images_are_said():
     assert verdict.reason.endswith("held-out images" + (
         ", too few to tell by" * few))
     assert ("few" in acceptance.report(pairs, verdict)) is few
+  # It reaches 12 points, and is all below 0, which tells.
+  assert not acceptance.Pairs(60, 0, 15).few
 
 
 @pytest.mark.parametrize("flags", [
