@@ -14,6 +14,7 @@ from natjax import errors, zoo
 from natjax.cli import console
 from natjax.graph import blocks, codec, parsing, records
 from natjax.graph import genotype as genotype_lib
+from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells
 from natjax.training import settings as settings_lib
 from natjax.zoo import exports
@@ -232,9 +233,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   """An architecture from a string, a file, a run, the zoo, or a flax module.
 
   Args:
-    name: a cell of NAS-Bench-201, a genotype's text, a path of a file or of a
-      run's folder, or a name of the zoo, which a folder of that name does not
-      hide; or package.module:function, which gives a flax module.
+    name: a cell of NAS-Bench-201 or -101, a genotype's text, a path of a file
+      or of a run's folder, or a name of the zoo, which a folder of that name
+      does not hide; or package.module:function, which gives a flax module.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
@@ -242,10 +243,11 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   own = ""  # What brings a skeleton of its own.
   architecture: codec.Architecture
   if name.startswith(("|", "(", "[")) or (
-      "Genotype(" not in name and cells.find(name)):
+      "Genotype(" not in name and cells.find(name)) or (
+          cells101.is_text(name)):
     architecture = exports.parse(name, where="the cell given")
     _tell_numbers(name, architecture)
-    own = "a cell of NAS-Bench-201"
+    own = "a cell of NAS-Bench-201 or -101"
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
   elif names_folder(name):

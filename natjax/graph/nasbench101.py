@@ -37,6 +37,8 @@ _INPUT, _OUTPUT = LABELS.index("input"), LABELS.index("output")
 _PADDING = 9  # In place of an operation, where a packed cell has none.
 _MOST = 64  # Vertices that are read at all.
 _SEEDS = np.array([0x9E3779B9, 0x7F4A7C15], np.uint32)
+_LISTS = (("matrix", "module_adjacency"), ("ops", "module_operations"))
+_TEXT = re.compile(r"[01]+:\s*input\b")
 _ADVICE = ("write its matrix row by row and its operations, as"
            f" 010001000:input,{OPERATIONS[0]},output")
 
@@ -87,6 +89,11 @@ def check(matrix: Any, operations: Any, *, where: str = "architecture") -> Cell:
   return Cell(tuple(map(tuple, found.astype(int).tolist())), tuple(names))
 
 
+def is_text(text: str) -> bool:
+  """Whether a text is to be read by `from_text`."""
+  return _TEXT.match(text.lstrip()) is not None
+
+
 def from_text(text: str, *, where: str = "architecture") -> Cell:
   """Reads `MATRIX:OPERATION,...`; see the module.
 
@@ -118,10 +125,20 @@ def from_json(text: str, *, where: str = "architecture") -> Cell:
     found = parsing.load_json(text)
   except ValueError as e:
     raise errors.InputError(f"{where}: not JSON ({e}); {_ADVICE}") from e
+  return from_object(found, where=where)
+
+
+def is_object(found: Any) -> bool:
+  """Whether JSON has the lists of a cell, by one of their names each."""
+  return isinstance(found, dict) and all(
+      any(name in found for name in names) for names in _LISTS)
+
+
+def from_object(found: Any, *, where: str = "architecture") -> Cell:
+  """`from_json` of what is parsed."""
   found = found if isinstance(found, dict) else {}
   parts = [next((found[name] for name in names if name in found), None)
-           for names in (("matrix", "module_adjacency"),
-                         ("ops", "module_operations"))]
+           for names in _LISTS]
   if not all(isinstance(part, list) for part in parts):
     raise errors.InputError(
         f"{where}: must be an object with the lists matrix and ops; {_ADVICE}")

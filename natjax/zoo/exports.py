@@ -14,6 +14,8 @@
   with "_COLON_" for ":", as YAHPO Gym has it;
 - the export of NNI's NAS-Bench-201, JSON with an operation per edge: "0_1",
   also "cell/0_1" or "cell__0_1", from node 0 to node 1;
+- a cell of NAS-Bench-101, `MATRIX:OPERATION,...` or JSON with both
+  (`graph.nasbench101`), in the stages of NAS-Bench-1Shot1;
 - the `net.config` of ProxylessNAS (Cai et al., 2019): a chain of MBConv;
 - a notebook of Jupyter: the code of its cells, as a module, or, where that
   holds no architecture, what they printed or gave, as a log;
@@ -100,6 +102,10 @@ def parse(text: str, *, where: str = "architecture",
   if _is_fields(plain):
     codec.unnamed(name, where)
     return codec.parse(f"Genotype({plain[1:-1]})", where=where)
+  if nasbench101.is_text(plain):
+    codec.unnamed(name, where)
+    return network1shot1.of_cell(
+        nasbench101.from_text(plain, where=where), where=where)
   if len(plain) <= _TUPLE and (plain.startswith("(") or (
       plain.startswith("[") and plain.count(",") >= 5)):
     return network201.network(_cell(plain, where))
@@ -395,6 +401,12 @@ def _genotype(cells: Mapping[str, list[Edge]], where: str) -> records.Genotype:
       where=where)
 
 
+def _cell101(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
+  """A cell of NAS-Bench-101: its matrix and its operations."""
+  return network1shot1.of_cell(
+      nasbench101.from_object(data, where=where), where=where)
+
+
 def _slots(data: Mapping[str, Any], where: str) -> records.Genotype:
   """NNI's export: an operation and an input per slot of a node."""
   cells: dict[str, list[Edge]] = {name: [] for name in records.CELL_TYPES}
@@ -547,4 +559,5 @@ _EXPORTS = (
     (lambda data: any("darts:edge_normal_" in key.replace("_COLON_", ":")
                       for key in data), _surrogate),
     (lambda data: any(map(_EDGE.fullmatch, data)), _edges201),
+    (nasbench101.is_object, _cell101),
     (lambda data: {"first_conv", "blocks"} <= set(data), _proxyless))

@@ -66,6 +66,11 @@ def graph(name):
     if i < len(ways):
       nodes.append(Node(CHANNELS[0], activation="relu"))
       edges.append(Edge(operations.NULL, _sum(i), _block(i)))
+  return _stages(name, nodes, edges)
+
+
+def _stages(name, nodes, edges):
+  """The network of a cell, of which every stage has three."""
   blocks: list[Block] = []
   for stage, width in enumerate(CHANNELS):
     if stage:
@@ -79,10 +84,44 @@ def graph(name):
       (Layer("conv", CHANNELS[-1]), *records.CLASSIFIER))
 
 
+def of_cell(cell: nasbench101.Cell, *,
+            where: str = "architecture") -> BlockNetwork:
+  """The network of any cell of NAS-Bench-101, in the stages of these spaces.
+
+  What does not count is left out. It has no place for what the cell has not:
+  of a cell of these spaces, `network` has all choices.
+
+  Example:
+    >>> cell = nasbench101.from_text("010001000:input,maxpool3x3,output")
+    >>> [edge.operation for edge in of_cell(cell).blocks[0].edges]
+    ['conv_1x1', 'max_pool_3x3', 'skip_connect']
+
+  Raises:
+    InputError: no path leads through the cell, or it is larger than the
+      benchmark's.
+  """
+  cell = nasbench101.from_arrays(*nasbench101.to_arrays(cell, where=where))
+  matrix, names = cell
+  edges = []
+  for i in range(1, len(names)):
+    edges += [Edge(brings(p), _block(p), _sum(i))
+              for p in range(i) if matrix[p][i]]
+    if i < len(names) - 1:
+      edges.append(Edge(OPERATIONS[nasbench101.OPERATIONS.index(names[i])],
+                        _sum(i), _block(i)))
+  return _stages(nasbench101.to_text(cell), _nodes(len(names)), edges)
+
+
+def _nodes(vertices):
+  """Those of a cell without choices."""
+  return [Node(CHANNELS[0], activation="relu")] * (2 * vertices - 3)
+
+
 def cell_of(network: BlockNetwork) -> nasbench101.Cell:
   """The cell of NAS-Bench-101 of a network of one of these spaces.
 
-  Without what does not count; the network's name does not matter.
+  Or of one of `of_cell`, also with operations changed or nulled. Without what
+  does not count; the network's name does not matter.
 
   Raises:
     InputError: it is no network of these spaces.
@@ -91,10 +130,43 @@ def cell_of(network: BlockNetwork) -> nasbench101.Cell:
     genes = genes_of(name, network)
     if genes is not None:
       return nasbench1shot1.cell(name, genes)
+  found = _cell_of(network)
+  if found is not None:
+    return nasbench101.from_arrays(*nasbench101.to_arrays(
+        found, where=f"network {errors.short(network.name)}"))
   raise errors.InputError(
       f"network {errors.short(network.name)} is none of NAS-Bench-1Shot1,"
       " which has one cell in all its stages; give one that a search in the"
       f" spaces {', '.join(nasbench1shot1.PARENTS)} finds")
+
+
+def _cell_of(network):
+  """The whole cell of a network of `of_cell`; None of others."""
+  if not network.blocks:
+    return None
+  edges = network.blocks[0].edges
+  vertices = len(network.blocks[0].nodes) // 2 + 2
+  matrix = np.zeros((vertices, vertices), int)
+  names = ["input", *nasbench101.OPERATIONS[:1] * (vertices - 2), "output"]
+  if network != _stages(network.name, _nodes(vertices), edges):
+    return None
+  live = {0, vertices - 1}
+  for operation, source, target in edges:
+    if operation == operations.NULL:
+      continue
+    node, parent = target // 2, source // 2
+    if target == _sum(node):
+      if source != _block(parent) or operation != brings(parent):
+        return None
+      matrix[parent, node] = 1
+    elif source == _sum(node) and operation in OPERATIONS:
+      names[node] = nasbench101.OPERATIONS[OPERATIONS.index(operation)]
+      live.add(node)
+    else:
+      return None
+  for node in {*range(vertices)} - live:  # Its operation is null.
+    matrix[node] = 0
+  return nasbench101.check(matrix, names)
 
 
 def genes_of(name: str, network: BlockNetwork) -> np.ndarray | None:

@@ -1,14 +1,24 @@
 """NAS-Bench-1Shot1's spaces as a supernet searches them."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import data, errors, methods, operations, pipeline, spaces, zoo
-from natjax.costs import budget
+from natjax import (
+  cli,
+  data,
+  errors,
+  methods,
+  operations,
+  pipeline,
+  spaces,
+  zoo,
+)
+from natjax.costs import budget, exact
 from natjax.graph import codec, nasbench1shot1, nasbench101, records
 from natjax.methods import darts, entrannas_dst
 from natjax.spaces import connections, paths, places
@@ -142,6 +152,79 @@ def test_a_cell_is_written_and_read_as_the_benchmarks():
   assert exports.shortest(network) == text
   with pytest.raises(errors.InputError, match="a genotype is no cell of"):
     exports.write(zoo.get("darts"), "nasbench101")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_cell_of_the_benchmark_is_a_network(seed):
+  rng = np.random.default_rng(seed)
+  vertices = int(rng.integers(3, 6))
+  matrix = np.triu(rng.random((vertices, vertices)) < 0.5, 1).astype(int)
+  matrix[0, 1] = matrix[1, -1] = 1
+  cell = nasbench101.check(matrix, [
+      "input", *rng.choice(nasbench101.OPERATIONS, vertices - 2), "output"])
+  network = exports.parse(nasbench101.to_text(cell))
+  assert exports.parse(json.dumps({
+      "module_adjacency": matrix.tolist(),
+      "module_operations": [*cell.operations]})) == network
+  found = nasbench101.from_text(exports.write(network, "nasbench101"))
+  for own in (found, nasbench101.from_text(network.name)):
+    np.testing.assert_array_equal(*(
+        nasbench101.identity(*nasbench101.to_arrays(c)) for c in (own, cell)))
+  assert codec.from_dict(codec.to_dict(network)) == network
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_of_a_cell_costs_what_it_does_in_its_space(name):
+  rng, same = np.random.default_rng(1), 0
+  counts = nasbench1shot1.counts(name)
+  for _ in range(200):
+    own = zoo.nasbench1shot1.network(name, np.array([
+        rng.integers(count) for count in counts]))
+    cell = zoo.nasbench1shot1.cell_of(own)
+    if len(cell.operations) == len(nasbench1shot1.ways(name)) + 1:
+      same += 1  # All nodes count.
+      assert exact.network(own, PLACE) == exact.network(
+          zoo.nasbench1shot1.of_cell(cell), PLACE)
+  assert same
+
+
+def test_what_a_transformation_makes_of_a_cell_is_one():
+  cell = nasbench101.from_text(
+      "0110001000010000:input,conv3x3-bn-relu,maxpool3x3,output")
+  network = zoo.nasbench1shot1.of_cell(cell)
+
+  def changed(place, operation):
+    edges = tuple(e._replace(operation=operation) if e[1:] == place else e
+                  for e in network.blocks[0].edges)
+    return network._replace(blocks=tuple(
+        block if len(block.edges) == 1 else block._replace(edges=edges)
+        for block in network.blocks))
+
+  read = lambda found: nasbench101.to_text(zoo.nasbench1shot1.cell_of(found))
+  assert read(changed((2, 3), "conv_1x1")) == (
+      "0110001000010000:input,conv1x1-bn-relu,maxpool3x3,output")
+  # Without the convolution the pooling has the cell's input alone.
+  assert read(changed((2, 3), operations.NULL)) == (
+      "010001000:input,maxpool3x3,output")
+  with pytest.raises(errors.InputError, match="no path from its input"):
+    read(changed((4, 5), operations.NULL))
+  with pytest.raises(errors.InputError, match="none of NAS-Bench-1Shot1"):
+    read(changed((2, 3), "sep_conv_3x3"))
+
+
+@pytest.mark.parametrize("text, said", [
+    ("000000000:input,maxpool3x3,output", "no path from its input"),
+    ("01000100:input,maxpool3x3,output", "is no cell of NAS-Bench-101"),
+    ("010001000:input,conv5x5,output", "and not 'conv5x5'"),
+    ('{"matrix": [[0, 1], [0, 0]], "ops": ["input"]}', "no cell of NAS-Bench"),
+    ('{"matrix": 3, "ops": []}', "must be an object with the lists")])
+def test_what_is_no_cell_is_refused(text, said, capsys, tmp_path):
+  with pytest.raises(errors.InputError, match=said):
+    exports.parse(text)
+  (tmp_path / "cell.json").write_text(text)
+  for given in (tmp_path / "cell.json", *[text] * text.startswith("0")):
+    assert cli.main(["cost", str(given)]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
