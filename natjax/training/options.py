@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import math
 import numbers
 import os
 from typing import Any, NamedTuple, Protocol
@@ -80,8 +81,7 @@ class Progress(NamedTuple):
 class Listener:
   """Who hears of a run's course; the command line shows it.
 
-  A class of yours may have methods of these names instead of being given
-  functions.
+  A subclass may have methods of these names instead of being given functions.
 
   Attributes:
     on_progress: called before a phase's first chunk of steps and after every
@@ -111,6 +111,10 @@ class Listener:
             f"{name} is {errors.short(value)} and must be a"
             f" {'function' if callable(default) else 'number'}; see"
             " natjax.Listener")
+      elif not callable(default) and not 0 <= value < math.inf:
+        raise errors.InputError(
+            f"{name} is {errors.short(value)} and must be a finite number of 0"
+            f" or more; give {default:g}")
 
   @property
   def plain(self) -> "Listener":
