@@ -22,7 +22,7 @@ _START = 512  # Bytes by which a file is told.
 _FORMS = ("name a .safetensors file, a .pth or .pt file of torch.save, or an"
           " .npz file of natjax's own")
 # What all of a file's names may begin with: what wrapped the model.
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 # Beside a model that torch.optim.swa_utils averages: of how many.
 _AVERAGED = "n_averaged"
 

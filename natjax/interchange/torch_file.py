@@ -131,7 +131,8 @@ def tensors(found: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
 
   Raises:
     InputError: there is no such mapping, or several, of which none is the usual
-      one.
+      one, or another holds a model of the same shapes that is not the same, as
+      its average.
   """
   if _named(found):
     return dict(found)
@@ -144,7 +145,20 @@ def tensors(found: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
         f"several mappings of names to tensors ({', '.join(map(str, usual))})")
     raise errors.InputError(
         f"{path} holds {what}; save one model's state_dict() alone", "weights")
-  return dict(inside[usual[0]])
+  own = inside.pop(usual[0])
+  if others := [key for key, value in inside.items() if _other(own, value)]:
+    raise errors.InputError(
+        f"{path} holds several models ({usual[0]},"
+        f" {', '.join(map(str, others))}), as of a training and its average;"
+        " save the state_dict() of the one that you mean alone", "weights")
+  return dict(own)
+
+
+def _other(own, value):
+  """Whether tensors are another model's of the same shapes."""
+  some, more = ([x for x in held.values() if x.ndim] for held in (own, value))
+  return [x.shape for x in some] == [x.shape for x in more] and not all(
+      np.array_equal(x, y) for x, y in zip(some, more, strict=True))
 
 
 def _named(found):

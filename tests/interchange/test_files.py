@@ -64,6 +64,7 @@ def test_numbers_of_another_byte_order(tmp_path):
     # Of torch.optim.swa_utils.AveragedModel.
     lambda state: {"n_averaged": Tensor("Float", 0, 6, 0, (), ()), **{
         f"module.{name}": x for name, x in state.items()}},
+    lambda state: {f"model.backbone.{name}": x for name, x in state.items()},
     lambda state: {"epoch": 3, "state_dict": {
         f"module.model.{name}": x for name, x in state.items()},
         "best": Tensor("Float", 0, 6, 0, (), ()),
@@ -81,6 +82,11 @@ def test_the_mapping_of_names_is_found(wrap, tmp_path):
 
 @pytest.mark.parametrize("wrap, words", [
     (lambda state: {"net": state, "ema": state}, "several mappings .*net, ema"),
+    # Another view of the numbers stands for the average.
+    (lambda state: {"epoch": 3, "state_dict": state, "state_dict_ema": {
+        "module.a.weight": state["a.weight"]._replace(strides=(0, 0)),
+        "module.n_averaged": state["a.num_batches_tracked"]}},
+     r"several models \(state_dict, state_dict_ema\)"),
     (lambda state: [*state.values()], "no mapping of names to tensors"),
     (lambda state: {"epoch": 3}, "no mapping of names to tensors"),
     (lambda state: 5, "no mapping of names to tensors"),

@@ -218,8 +218,8 @@ def test_what_is_given_to_a_listener_counts_for_more_than_a_default():
   assert heard == [1]
   for wrong, said in (({"on_row": 5}, "on_row is 5 and must be a function"),
                       ({"chunk_seconds": "3"}, "must be a number"),
-                      ({"chunk_seconds": np.nan}, "is nan and must be a finite"),
-                      ({"chunk_seconds": np.inf}, "is inf and must be a finite"),
+                      ({"chunk_seconds": np.nan}, "is nan and must be a"),
+                      ({"chunk_seconds": np.inf}, "must be a finite number"),
                       ({"checkpoint_seconds": -1}, "of 0 or more; give 60")):
     for kind in (natjax.Listener, natjax.Printed):
       with pytest.raises(natjax.InputError, match=said):
