@@ -30,9 +30,9 @@ def run_explain(args) -> int:
   if args.candidates:
     return _run_candidates(args)
   folder = errors.path(args.directory)
+  out = _own(args.out)
   trained = networks_lib.networks(folder)
-  out = files.checked(
-      folder / "explanation.svg" if args.out is None else args.out)
+  out = out or files.checked(folder / "explanation.svg")
   name = args.network
   if name is None:
     name = networks_lib.usual(trained)
@@ -62,6 +62,11 @@ def run_explain(args) -> int:
   return 0
 
 
+def _own(out):
+  """Where the user wants the picture; None where they do not say."""
+  return None if out is None else files.checked(out)
+
+
 def _sentence(facts, found):
   """What was explained, in a line."""
   height, width = found.shape
@@ -88,9 +93,9 @@ def _run_candidates(args):
     settings.refuse(args, "network", "does not apply to candidates, which run"
                     " in the search's supernet; leave it out")
   folder = errors.path(args.directory)
+  out = _own(args.out)
   runs.read_config(folder)
-  out = files.checked(
-      folder / "candidates.svg" if args.out is None else args.out)
+  out = out or files.checked(folder / "candidates.svg")
   data, _ = run_data.load(folder, data_dir=args.data_dir)
   searched = supernets.load(folder, data)
   image, label = _image(args, folder, data.image_size, data.resize)
