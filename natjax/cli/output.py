@@ -32,7 +32,7 @@ def print_head(job):
             f"{_streamed(dataset)}{ends}")
   print_note(job)
   parts = {"network": estimate} if job.entry is None else {
-      job.entry.model: estimate["search"],
+      job.plan.model or job.entry.model: estimate["search"],
       **(given or {"network": estimate.get("train")})}
   for name, part in parts.items():
     if part:

@@ -104,6 +104,7 @@ class Plan(NamedTuple):
       supernet for all candidates.
     bounds: the budgets that what is returned keeps to, of the given
       architecture and the others; none of a method that has none.
+    model: what the estimate is of, where it is not the entry's.
   """
 
   method: base.Method
@@ -120,6 +121,7 @@ class Plan(NamedTuple):
   prepare: Callable[[pathlib.Path, distributed.Processes], None] | None = None
   held: Callable[[base.State], tuple[Any, Any]] | None = None
   bounds: tuple[bounds_lib.Bounds, ...] = ()
+  model: str | None = None
 
 
 class Entry(NamedTuple):

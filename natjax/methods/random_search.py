@@ -475,7 +475,7 @@ class RandomSearch:
     return records.Frame(self.place.num_classes, self.place.image_size)
 
   def estimate(self, batch: int) -> dict[str, Any]:
-    """Of a search by zero-cost scores: what one network takes, of any."""
+    """Of a search by zero-cost scores: what one candidate takes, drawn."""
     network = self._written(self.draw(np.random.default_rng(0)))
     cost = exact.network(network, self._frame)
     return {"params": cost.params, "madds": cost.madds,
@@ -545,7 +545,8 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       image_size=request.image_size, target=request.place,
       steps=halves.steps(request, config))
   plan = halves.plan(method.method(), method.supernet, config)
-  return plan if method.trains else plan._replace(estimate=method.estimate)
+  return plan if method.trains else plan._replace(
+      estimate=method.estimate, model="one candidate, drawn at random")
 
 
 ENTRY = entry_lib.Entry(

@@ -290,8 +290,9 @@ class Planned(work.Work):
     found = {"search": estimates.search(
         trainer, self.plan, self.feed,
         trainer.config.seeds if self.entry.trained else 1, teraflops)}
-    if self.original is not None and (
-        self._compare or not self.entry.trained):
+    nets = int(self._compare or not self.entry.trained) - self._adopts + (
+        not self.entry.trained)
+    if self.original is not None and nets:
       found["train"] = estimates.training(trainer, self.original, teraflops)
     if self._trials:
       found["trials"] = trials = self._trials.estimate()
@@ -306,8 +307,6 @@ class Planned(work.Work):
                      if k not in ("search", "all")}
     if self.parts:
       found = {k: v for k, v in found.items() if k not in ("train", "trials")}
-    nets = int(self._compare or not self.entry.trained) - self._adopts + (
-        not self.entry.trained)
     return found | {"all": estimates.total(
         (part, nets if name == "train" else 1) for name, part in (
             pair for name, of in found.items() for pair in (

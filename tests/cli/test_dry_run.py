@@ -51,6 +51,15 @@ def test_a_search_on_imagenet(
   assert {name: search[name] for name in found} == found
 
 
+def test_what_is_scored_and_not_trained_is_called_that(capsys):
+  code, _, err = run(
+      capsys, "search", "--space", "nat", "--method", "random", "--score",
+      "naswot", "--dataset", "digits", "--no-train", "--init-channels", 2,
+      "--cells", 1)
+  assert code == 0 and "one candidate, drawn at random: " in err
+  assert "all candidates" not in err
+
+
 def test_how_images_of_an_absent_set_are_read_is_shown(capsys, monkeypatch,
                                                        tmp_path):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

@@ -68,6 +68,20 @@ def test_all_forms_hold_the_same(folder):
     jax.tree.map(np.testing.assert_array_equal, found[0], other)
 
 
+@pytest.mark.parametrize("weights, trainings", [(None, 1), ("m.pth", 0)])
+def test_a_network_that_is_taken_over_is_not_trained(
+    weights, trainings, folder):
+  """Nor is its training counted."""
+  job = pipeline.Job(
+      small.RESIDUAL, test_replace.dataset(), "replace", test_replace.CONFIG,
+      dataclasses.replace(test_weights.STILL, seeds=1),
+      weights=weights and folder / weights)
+  found = job.estimate()
+  assert ("train" in found) == trainings
+  assert found["all"]["steps"] == found["search"]["steps"] + (
+      found["train"]["steps"] if trainings else 0)
+
+
 def test_a_library_call_says_what_is_drawn(folder):
   found = []
   for file in ("m.pth", "m.npz"):
