@@ -265,7 +265,8 @@ def _rank(sub):
                    " at most 20000 architectures)")
   sub.add_argument("--count", type=inputs.whole, metavar="N", help="so many of"
                    " the space, drawn")
-  sub.add_argument("--seed", type=inputs.whole, help="of the draw (0)")
+  sub.add_argument("--seed", type=inputs.whole,
+                   help="of the draw of --count (0)")
   sub.add_argument("--images", type=inputs.whole, metavar="N", help="how many"
                    " of those that the search chose by (all)")
   sub.add_argument("--top", type=inputs.whole, default=10, metavar="N",

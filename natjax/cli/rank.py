@@ -17,7 +17,7 @@ from natjax.graph import nasbench1shot1 as cells1shot1
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from natjax.graph import nasbench_macro as chains
-from natjax.pipeline import run_data, supernets
+from natjax.pipeline import checks, run_data, supernets
 from natjax.training import devices
 
 _MOST = 20_000  # Architectures that are ranked without being asked for.
@@ -113,6 +113,7 @@ def _paths(args, searched):
       raise errors.InputError(
           f"count is {args.count} and {len(args.architectures)} architectures"
           " are named; leave one of the two out", "count")
+    _drawn_by(args, "architectures are named")
     found: list[Any] = []
     numbers: dict[bytes, int] = {}
     for number, name in enumerate(args.architectures, 1):
@@ -146,8 +147,18 @@ def _paths(args, searched):
     raise errors.InputError(
         f"count is {count}; give {_MOST} at most", "count")
   if count == paths.count:
+    _drawn_by(args, "all are ranked")
     return paths.numbered(np.arange(count))
-  return paths.numbered(_drawn(count, paths.count, args.seed or 0))
+  return paths.numbered(_drawn(count, paths.count, checks.seeds(
+      args.seed or 0, 1)))
+
+
+def _drawn_by(args, why):
+  """Refuses a seed where nothing is drawn."""
+  if args.seed is not None:
+    raise errors.InputError(
+        f"seed is {args.seed}, and {why}, so that nothing is drawn; leave it"
+        " out, or draw some by --count", "seed")
 
 
 def _drawn(count, total, seed):

@@ -227,10 +227,18 @@ def test_rank_orders_what_it_is_given(run, capsys):
   assert "5 architectures of chain" in capsys.readouterr().out
 
 
+def test_a_seed_draws_nothing_where_architectures_are_named():
+  paths = in_space(spaces.get("nasbench-macro"))
+  with pytest.raises(errors.InputError, match="are named, so that nothing"):
+    rank._paths(types.SimpleNamespace(
+        architectures=["11111120"], count=None, seed=5), types.SimpleNamespace(
+            paths=paths, supernet=types.SimpleNamespace(space=paths.space)))
+
+
 def test_what_is_named_twice_is_ranked_once(capsys):
   paths = in_space(spaces.get("nasbench-macro"))
   ranked = lambda *names: rank._paths(
-      types.SimpleNamespace(architectures=names, count=None),
+      types.SimpleNamespace(architectures=names, count=None, seed=None),
       types.SimpleNamespace(paths=paths, supernet=types.SimpleNamespace(
           space=paths.space)))
   one, two = "11111120", "11111111"
@@ -320,6 +328,9 @@ def test_a_run_says_where_layers_of_nothing_stand(name, tmp_path):
     (["--count", "19"], "holds 18 architectures"),
     (["--images", "0"], "at least 1 (--images)"),
     (["--top", "0"], "top is 0"),
+    (["--seed", "5"], "seed is 5, and all are ranked, so that nothing is"),
+    (["--count", "18", "--seed", "5"], "so that nothing is drawn; leave it"),
+    (["--count", "5", "--seed", "-1"], "seed is -1 and must lie in"),
     (["--table", "none.csv"], "the search was in chain; leave --table out")])
 def test_what_cannot_be_ranked_is_refused(run, flags, message, capsys):
   assert cli.main(["rank", str(run), *flags]) == 2
