@@ -16,7 +16,7 @@ import itertools
 import mmap
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import numpy as np
@@ -140,11 +140,25 @@ class Files(Records):
     return found
 
 
+class Keys(NamedTuple):
+  """What examples call their image and its label."""
+
+  image: str = "image"
+  label: str = "label"
+
+
+_KEYS = Keys()
+
+
 class TFRecords(Records):
   """Images of examples in TensorFlow's files of records."""
 
-  def __init__(self, paths: Sequence[pathlib.Path]):
+  def __init__(self, paths: Sequence[pathlib.Path], keys: Keys = _KEYS):
     """Goes through all files, or reads what was found then.
+
+    Args:
+      paths: of the files.
+      keys: of the examples.
 
     Raises:
       InputError: a damaged file, an example without image or label, or an index
@@ -152,7 +166,7 @@ class TFRecords(Records):
       OSError: the disk is too full for it.
     """
     self._paths = [os.fspath(path) for path in paths]
-    found = index(self._paths, lambda: _spans(self._paths))
+    found = index(self._paths, lambda: _spans(self._paths, keys))
     self.labels, self._file, self._offset, self._length = found.T
     # As narrow as they may be, and not views of what holds all four.
     self.labels = self.labels.copy()
@@ -161,14 +175,15 @@ class TFRecords(Records):
     self._length = self._length.astype(np.uint32)
 
   @staticmethod
-  def first_labels(paths: Sequence[pathlib.Path]) -> list[int]:
+  def first_labels(paths: Sequence[pathlib.Path],
+                   keys: Keys = _KEYS) -> list[int]:
     """Labels of the first records, of a damaged file those before it breaks."""
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError, LookupError), open(
         paths[0], "rb") as file:
       for offset, length in itertools.islice(tfrecord.spans(file), _FIRST):
         file.seek(offset)
-        found.append(_image_and_label(file.read(length))[1])
+        found.append(_image_and_label(file.read(length), keys)[1])
     return found
 
   def __len__(self) -> int:
@@ -197,8 +212,12 @@ class TFRecords(Records):
 class ArrayRecords(Records):
   """Images of examples in files of the format array_record."""
 
-  def __init__(self, paths: Sequence[pathlib.Path]):
+  def __init__(self, paths: Sequence[pathlib.Path], keys: Keys = _KEYS):
     """Goes through all files, or reads what was found then.
+
+    Args:
+      paths: of the files.
+      keys: of the examples.
 
     Raises:
       InputError: a damaged file, an example without image or label, an index
@@ -206,17 +225,20 @@ class ArrayRecords(Records):
       OSError: the disk is too full for it.
     """
     self._paths = [os.fspath(path) for path in paths]
+    self._keys = keys
     self._source = _array_records(self._paths)
     found = index(self._paths, self._scan)
     self.labels, self._length = found[:, 0].copy(), found[:, 1].copy()
 
   @staticmethod
-  def first_labels(paths: Sequence[pathlib.Path]) -> list[int]:
+  def first_labels(paths: Sequence[pathlib.Path],
+                   keys: Keys = _KEYS) -> list[int]:
     """Labels of the first records; none of a damaged file."""
     source = _array_records([os.fspath(paths[0])])
     with contextlib.suppress(OSError, RuntimeError, ValueError, LookupError):
-      return [_image_and_label(record)[1] for record in source.__getitems__(
-          range(min(_FIRST, len(source))))]
+      return [_image_and_label(record, keys)[1]
+              for record in source.__getitems__(
+                  range(min(_FIRST, len(source))))]
     return []
 
   def _scan(self):
@@ -225,8 +247,9 @@ class ArrayRecords(Records):
     try:
       for start in range(0, len(self._source), _CHUNK):
         numbers = range(start, min(start + _CHUNK, len(self._source)))
-        rows += [(label, len(image)) for image, label in map(
-            _image_and_label, self._source.__getitems__(numbers))]
+        rows += [(label, len(image)) for image, label in (
+            _image_and_label(record, self._keys)
+            for record in self._source.__getitems__(numbers))]
     except (OSError, RuntimeError, ValueError, LookupError) as e:
       raise errors.InputError(
           f"{os.path.dirname(self._paths[0])}: record {len(rows)} or one behind"
@@ -244,7 +267,7 @@ class ArrayRecords(Records):
 
   def encoded(self, number: int) -> bytes:
     try:
-      image, _ = _image_and_label(self._source[number])
+      image, _ = _image_and_label(self._source[number], self._keys)
     except (RuntimeError, LookupError) as e:
       raise OSError(errors.cause(e)) from e
     return bytes(image)
@@ -277,16 +300,16 @@ def _array_records(paths):
         f" ({errors.cause(e)[:200]}); copy or prepare the set again") from e
 
 
-def _image_and_label(data):
+def _image_and_label(data, keys=_KEYS):
   """The encoded image and the label of an example (LookupError, ValueError)."""
   found = tfrecord.example(data)
-  (image,), (label,) = found["image"], found["label"]
+  (image,), (label,) = found[keys.image], found[keys.label]
   if isinstance(image, int) or not isinstance(label, int):
     raise ValueError("image or label of another type")
   return image, label
 
 
-def _spans(paths):
+def _spans(paths, keys):
   """Rows of label, number of the file, offset and length of the image.
 
   Of a record that is damaged the image is empty, which is found where it is
@@ -305,7 +328,7 @@ def _spans(paths):
         damaged = {*tfrecord.damaged(mapped, spans).tolist()}
         for offset, length in spans:
           whole = mapped[offset:offset + length]
-          image, label = _image_and_label(whole)
+          image, label = _image_and_label(whole, keys)
           rows.append((label, number, offset + _place(image, whole),
                        0 if count in damaged else len(image)))
           count += 1

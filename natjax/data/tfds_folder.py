@@ -27,8 +27,7 @@ from natjax.data import dataset, records, streamed, unpickle
 
 _INSTALL = 'pip install "natjax[data]"'
 _TEST_SPLITS = ("test", "validation", "val", "valid")
-_INFO, _FEATURES, _NAMES = (
-    "dataset_info.json", "features.json", "label.labels.txt")
+_INFO, _FEATURES, _NAMES = "dataset_info.json", "features.json", "labels.txt"
 _MOST_CLASSES = 10**6
 # Of others, tensorflow-datasets names what it was stopped in preparing.
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -127,14 +126,12 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
       another format, is not one of 8-bit images with one label each, has no
       training split, or its files are damaged.
   """
-  for name in (_INFO, _FEATURES, _NAMES):  # Others read them, too.
-    errors.regular(folder / name)
-  info = _json(folder / _INFO)
+  info = _json(errors.regular(folder / _INFO))
   splits = _lengths(folder / _INFO, info)
   return _find(
       # Releases that knew no other format did not say it.
-      folder, info.get("fileFormat", "tfrecord"), splits, image_size, resize,
-      stream, keep=stream.wanted(
+      folder, info.get("fileFormat", "tfrecord"), _keys(info), splits,
+      image_size, resize, stream, keep=stream.wanted(
           sum(map(sum, splits.values())), image_size, resize))
 
 
@@ -181,18 +178,33 @@ def _lengths(path, info):
   return found
 
 
-def _find(folder, suffix, splits, image_size, resize, stream, *, keep):
+def _keys(info):
+  """What a set calls the image and the label that it was made to learn."""
+  try:
+    image, label = (item["featureKey"] for item in info["supervisedKeys"][
+        "tuple"]["items"])
+  except (LookupError, TypeError, ValueError):  # It does not say.
+    return records.Keys()
+  return records.Keys(image, label) if all(
+      isinstance(key, str) for key in (image, label)) else records.Keys()
+
+
+def _find(folder, suffix, keys, splits, image_size, resize, stream, *, keep):
   """Finds the examples of a set, and reads them unless they are kept on disk.
   """
-  features = _json(folder / _FEATURES)
+  found = _json(errors.regular(folder / _FEATURES))
   try:
-    features = features["featuresDict"]["features"]
-    image, label = features["image"]["image"], features["label"]
+    features = found["featuresDict"]["features"]
+    for key in keys:
+      if key not in features:
+        raise ValueError(f"of {errors.several([*features])}, none is {key}")
+    image, label = features[keys.image]["image"], features[keys.label]
     *_, channels = image["shape"]["dimensions"]
     if image.get("dtype", "uint8") != "uint8" or channels not in (
         "1", "3") or "classLabel" not in label:
       raise ValueError("image or label of another type")
-    names = _names(folder / _NAMES, label["classLabel"])
+    names = _names(errors.regular(folder / f"{keys.label}.{_NAMES}"),
+                   label["classLabel"])
   except (AttributeError, LookupError, TypeError, ValueError) as e:
     raise errors.InputError(
         f"{folder} is no set of 8-bit grey or RGB images with one class each"
@@ -217,7 +229,7 @@ def _find(folder, suffix, splits, image_size, resize, stream, *, keep):
     return paths
 
   def find(split):
-    found = kinds[suffix](files(split))
+    found = kinds[suffix](files(split), keys)
     if len(found) != sum(splits[split]):
       raise errors.InputError(
           f"{folder} has {len(found)} examples of the split {split} and must"
@@ -228,8 +240,8 @@ def _find(folder, suffix, splits, image_size, resize, stream, *, keep):
 
   train, test, notes = _splits(
       folder, tuple(splits), lambda split: (
-          kinds[suffix].first_labels(files(split)) if keep else (
-              kinds[suffix](files(split)).labels)))
+          kinds[suffix].first_labels(files(split), keys) if keep else (
+              kinds[suffix](files(split), keys).labels)))
   return dataset.RawImages(
       find(train), find(test) if test else None, names, notes)
 

@@ -282,10 +282,10 @@ def field(number, content):
   return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def example(image, label):
+def example(image, label, keys=("image", "label")):
   """A `tf.train.Example` with an image, its label and its name."""
-  features = {"image": field(1, field(1, image)),
-              "label": field(3, field(1, varint(label % 2**64))),
+  features = {keys[0]: field(1, field(1, image)),
+              keys[1]: field(3, field(1, varint(label % 2**64))),
               "file_name": field(1, field(1, b"x.jpg"))}
   return field(1, b"".join(
       field(1, field(1, name.encode()) + field(2, value))
@@ -380,8 +380,8 @@ def test_a_prepared_test_split_without_labels_is_passed_over(
     kind = {"tfrecord": records.TFRecords,
             "array_record": records.ArrayRecords}[form]
     whole = kind.__init__
-    monkeypatch.setattr(kind, "__init__", lambda self, paths: (
-        opened.append(paths[0].name), whole(self, paths))[1])
+    monkeypatch.setattr(kind, "__init__", lambda self, paths, keys: (
+        opened.append(paths[0].name), whole(self, paths, keys))[1])
   found = load()
   assert found.test_labels.tolist() == [k for _, k in rows["validation"]]
   (note,) = found.notes

@@ -55,14 +55,14 @@ def _described(folder, info=None, features=None):
   return folder
 
 
-def _write(folder, splits, features=None):
+def _write(folder, splits, features=None, info=None, **keys):
   """Writes a set with a file per split."""
   _described(folder, {"splits": [
     {"name": name, "shardLengths": [str(len(rows))]}
-    for name, rows in splits.items()]}, features)
+    for name, rows in splits.items()]} | (info or {}), features)
   for name, rows in splits.items():
     (folder / f"a-{name}.tfrecord-00000-of-00001").write_bytes(b"".join(
-      tfrecord.frame(test_streamed.example(*row)) for row in rows))
+      tfrecord.frame(test_streamed.example(*row, **keys)) for row in rows))
 
 
 def _prepare_folder(data_dir, *names):
@@ -431,6 +431,31 @@ def test_whole_numbers_one_by_one_are_those_that_are_packed():
   for data_ in (b"\x08" + long, b"\x0a\x15" + long):
     with pytest.raises(ValueError, match="64 bits"):
       tfrecord.example(_integers(data_))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_set_may_call_image_and_label_otherwise(tmp_path, keep):
+  """`supervisedKeys` names them."""
+  images = _pixels(3, 4, 4, 3)
+  info = {"supervisedKeys": {"tuple": {"items": [
+    {"featureKey": "img"}, {"featureKey": "target"}]}}}
+  label = {"classLabel": {"numClasses": "2"}}
+  _write(tmp_path / "set", {
+    "train": _examples(*images), "test": _examples(images[0])},
+    {"img": _IMAGE, "target": label}, info, keys=("img", "target"))
+  (tmp_path / "set" / "target.labels.txt").write_text("no\nyes")
+  found = tfds_folder.read(
+    tmp_path / "set", 4, stream=streamed.Streaming(keep))
+  np.testing.assert_array_equal(np.asarray(found.train[0]), images)
+  assert found.train[1].tolist() == [0, 1, 0]
+  assert found.class_names == ("no", "yes")
+  _described(tmp_path / "other", info={"splits": [
+    {"name": "train", "shardLengths": ["1"]}], "supervisedKeys": None},
+    features={"img": _IMAGE, "target": label})
+  text = json.loads((tmp_path / "other" / "features.json").read_text())
+  del text["featuresDict"]["features"]["image"]
+  (tmp_path / "other" / "features.json").write_text(json.dumps(text))
+  assert "of label, img, target, none is image" in _refusal(tmp_path / "other")
 
 
 def test_a_flipped_bit_of_an_example_ends_in_no_other_error():
