@@ -225,6 +225,11 @@ def _name(paths, network):
 def _truth(table, space, dataset) -> Callable[[Any], float]:
   """Of a network its test accuracy by a benchmark's table, in per cent."""
   if space == "nasbench201":
+    if dataset not in cells201.DATASETS:
+      raise errors.InputError(
+          "the table of nasbench201 says what cells reach on"
+          f" {', '.join(cells201.DATASETS)}, and the search was on {dataset};"
+          " leave --table out", "table")
     test = nasbench201.read(table).of(dataset)["test_200ep"]
     return lambda network: float(test[int(cells201.encode(
         cells201.to_array(zoo.nasbench201.names_of(network))))])

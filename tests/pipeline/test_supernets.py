@@ -227,6 +227,12 @@ def test_rank_orders_what_it_is_given(run, capsys):
   assert "5 architectures of chain" in capsys.readouterr().out
 
 
+def test_a_table_without_the_runs_data_is_called_that():
+  with pytest.raises(errors.InputError, match="cifar10, cifar100, imagenet16,"
+                     " and the search was on digits; leave --table out"):
+    rank._truth("none.csv", "nasbench201", "digits")
+
+
 def test_a_seed_draws_nothing_where_architectures_are_named():
   paths = in_space(spaces.get("nasbench-macro"))
   with pytest.raises(errors.InputError, match="are named, so that nothing"):
