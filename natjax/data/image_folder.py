@@ -51,7 +51,8 @@ _OF_SYSTEMS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found",
 _OF_A_PART = re.compile(
     r"(?:train(?:ing)?|tests?|testing|val|valid(?:ation)?|dev|eval|images?|imgs?"
     r"|masks?|labels?|annotations?|samples?|unlabell?ed)"
-    r"(?:[ _-]?(?:sets?|data|images?|imgs?|pictures?|photos?|tr|ts|\d{1,4}))?",
+    r"(?:[ _-]?(?:sets?|data|images?|imgs?|pictures?|photos?|tr|ts"
+    r"|(?:19|20)\d\d))?",
     re.IGNORECASE)
 _OF_A_FILE = re.compile(r"\.[A-Za-z]\w{0,4}$")
 _CHUNK = 100  # Images that a thread reads at once.

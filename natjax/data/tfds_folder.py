@@ -181,12 +181,11 @@ def _lengths(path, info):
 def _keys(info):
   """What a set calls the image and the label that it was made to learn."""
   try:
-    image, label = (item["featureKey"] for item in info["supervisedKeys"][
-        "tuple"]["items"])
-  except (LookupError, TypeError, ValueError):  # It does not say.
+    keys = records.Keys(*(item["featureKey"] for item in info[
+        "supervisedKeys"]["tuple"]["items"]))
+  except (LookupError, TypeError):  # It does not say.
     return records.Keys()
-  return records.Keys(image, label) if all(
-      isinstance(key, str) for key in (image, label)) else records.Keys()
+  return keys if all(isinstance(key, str) for key in keys) else records.Keys()
 
 
 def _find(folder, suffix, keys, splits, image_size, resize, stream, *, keep):

@@ -293,6 +293,16 @@ def test_parts_of_a_set_are_no_classes(tmp_path, names):
   assert "truck" in _read(tmp_path).class_names
 
 
+@pytest.mark.parametrize("names", [
+    ("label_0", "label_1"), ("sample1", "sample2"), ("train", "truck"),
+    ("mask", "no_mask")])
+def test_classes_may_be_called_almost_as_parts_are(tmp_path, names):
+  for name in names:
+    for part in ("train", "test"):
+      _save(tmp_path / part / name / "1.png")
+  assert _read(tmp_path).class_names == names
+
+
 def test_fewer_than_two_classes_are_refused(tmp_path):
   assert "has 0 class folders" in _refusal(tmp_path)
   _save(tmp_path / "a" / "1.png")
