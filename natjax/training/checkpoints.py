@@ -228,9 +228,13 @@ class Checkpoints:
     except (OSError, ValueError, KeyError, TypeError, AttributeError,
             RecursionError):
       problem = "damaged (its seal cannot be read)"
+    older = problem.startswith("damaged") and any(
+        self._seal(n).exists() for n in self._manager.all_steps() if n < number)
+    go_on = (f"remove it and {self._seal(number).name} to go on from the"
+             " checkpoint before it, ") if older else ""
     raise errors.InputError(
         f"the checkpoint {self._folder / str(number)} is {problem}; restore the"
-        " folder, name another one, or overwrite the run", "overwrite")
+        f" folder, {go_on}name another one, or overwrite the run", "overwrite")
 
   def close(self) -> None:
     """Releases orbax's threads."""

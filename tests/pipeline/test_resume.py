@@ -333,6 +333,25 @@ def test_a_first_checkpoint_that_a_kill_left_unsealed(tmp_path, monkeypatch):
   found.close()
 
 
+def test_what_to_remove_of_a_damaged_checkpoint_is_named(tmp_path):
+  state = {"x": np.zeros(2, np.float32)}
+  found = checkpoints.Checkpoints(tmp_path)
+  for epoch in range(2):
+    found.save(state, checkpoints.Position(epoch=epoch))
+  for number in (1, 0):
+    path = max((tmp_path / str(number)).rglob("*"),
+               key=lambda path: path.is_file() and path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(errors.InputError, match="not what was written") as e:
+      found.restore(state)
+    assert ("remove it and 1.seal" in str(e.value)) == (number == 1)
+    if number == 1:
+      shutil.rmtree(tmp_path / "1")
+      (tmp_path / "1.seal").unlink()
+      assert found.restore(state)[1].epoch == 0
+  found.close()
+
+
 def odd_state():
   """Arrays of several types and sizes, of which two are no small ones."""
   return {
