@@ -84,10 +84,14 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
   found = {label for _, label in files}
   for label, name in enumerate(names):
     if label not in found:
+      deeper = [inner for inner in _folders(train_folder / name)
+                if _holds_images(train_folder / name / inner)]
       raise errors.InputError(
           f"{train_folder / name} holds no images; put files directly into it,"
           " or into its folder images, that end in one of"
-          f" {', '.join(SUFFIXES)}, or remove it")
+          f" {', '.join(SUFFIXES)}, or remove it" + bool(deeper) * (
+              f" (those of its folders {errors.several(deeper)} are not read:"
+              " classes have no classes within)"))
   notes = _beside(train_folder, names)
   if train_folder != folder:
     parts = [train_folder.name, *(test.name for test in tests)]
@@ -314,12 +318,10 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
   """Returns the names of the class folders, sorted."""
   names = _folders(folder)
   if len(names) < 2:
-    batches = (folder / "data_batch_1").exists()
     raise errors.InputError(
         f"{folder} has {len(names)} class folders; it must hold at least 2 "
         "folders of images, one per class, directly or in train and test"
-        + "; of CIFAR's batches name cifar10, and this folder by data_dir" * (
-            batches))
+        + _instead(folder, names))
   if all(map(_OF_A_PART.fullmatch, names)):
     tables = [path.name for path in sorted(folder.glob("*.csv"))]
     raise errors.InputError(
@@ -329,6 +331,23 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
             f" (labels in {errors.several(tables)} are not read)" * bool(
                 tables)))
   return tuple(names)
+
+
+def _instead(folder: pathlib.Path, names: Sequence[str]) -> str:
+  """What to say of a folder without classes that holds something else."""
+  if (folder / "data_batch_1").exists():
+    return "; of CIFAR's batches name cifar10, and this folder by data_dir"
+  if (folder / "data_batch_1.bin").exists() or (folder / "train.bin").exists():
+    return ("; of CIFAR's versions the binary one is not read, and the one for"
+            " Python is")
+  if count := len(_images(folder)):
+    return (f"; {count} images lie in it directly: put those of every class"
+            " into a folder of its own")
+  for inner in (folder / name for name in names):
+    found = _folders(inner)
+    if len(found) > 1 and not {"images"} & {*found}:
+      return f"; {inner} has {errors.several(found)}: name that folder"
+  return ""
 
 
 def _readable(name: str) -> str:

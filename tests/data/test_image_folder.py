@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -315,6 +316,26 @@ def test_a_class_without_images_is_refused(tmp_path):
   message = _refusal(tmp_path)
   assert f"{tmp_path / 'b'} holds no images" in message
   assert ".png" in message
+  assert "those of its folders deeper are not read" in message
+
+
+@pytest.mark.parametrize("paths,said", [
+    (("cat.0.png", "dog.0.png"), "2 images lie in it directly"),
+    (("set/train/a/1.png", "set/test/a/1.png"), "set has test, train: name"),
+    (("a/images/1.png", "a/labels/1.png"), "1 class folders; it must hold at"
+     " least 2 folders of images, one per class, directly or in train and test"
+     "$")], ids=["flat", "outer", "one"])
+def test_what_else_a_folder_without_classes_holds_is_told(
+    tmp_path, paths, said):
+  for path in paths:
+    _save(tmp_path / path)
+  assert re.search(said, _refusal(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["data_batch_1.bin", "train.bin"])
+def test_the_binary_version_of_cifar_is_called_that(tmp_path, name):
+  (tmp_path / name).write_bytes(bytes(3073))
+  assert "the one for Python is" in _refusal(tmp_path)
 
 
 def test_a_single_image_cannot_be_held_out(tmp_path):
