@@ -68,10 +68,8 @@ def parse(argv) -> argparse.Namespace:
   argv = sys.argv[1:] if argv is None else list(argv)
   parser = _make_parser(next((w for w in argv if w in _COMMANDS), None))
   args, unknown = parser.parse_known_args(argv)
-  if args.command == "benchmark" and not args.architectures and not any(
-      word.startswith("-") for word in unknown):
-    # argparse takes those behind a flag for unknown.
-    args.architectures, unknown = unknown, []
+  if not any(word.startswith("-") for word in unknown):
+    unknown = _take_behind(args, unknown)
   if unknown:
     own = [word.replace("--train-", "--", 1) for word in unknown
            if word.startswith("--train-") and args.command == "train"]
@@ -80,6 +78,30 @@ def parse(argv) -> argparse.Namespace:
         f"unrecognized arguments: {' '.join(unknown)}{hint}; see `natjax"
         f" {args.command} --help`")
   return args
+
+
+def _take_behind(args, words):
+  """Takes words behind a flag, which argparse takes for unknown.
+
+  Returns:
+    Those that have no place.
+  """
+  if (name := getattr(args, "rest", None)) is None:
+    return words
+  found = getattr(args, name)
+  if isinstance(found, list):
+    setattr(args, name, [*found, *words])
+    return []
+  if found is None and words:
+    setattr(args, name, words[0])
+    return words[1:]
+  return words
+
+
+def _add_rest(sub, name, nargs, **options):
+  """Further words, which `_take_behind` takes, too."""
+  sub.add_argument(name, nargs=nargs, **options)
+  sub.set_defaults(rest=name)
 
 
 def _make_parser(command):
@@ -118,9 +140,9 @@ def _transform(sub):
 
   sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
   _add_module(sub)
-  sub.add_argument("others", metavar="ARCH", nargs="*", default=[],
-                   help="further ones, which share one search with it (of nat,"
-                   " natpp and evolution)")
+  _add_rest(sub, "others", "*", metavar="ARCH", default=[],
+            help="further ones, which share one search with it (of nat,"
+            " natpp and evolution)")
   sub.add_argument("--space", help="a space of `natjax list`, for cells"
                    " (default: by the architecture)")
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
@@ -183,10 +205,10 @@ def _evaluate(sub):
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="DIR")
-  sub.add_argument("others", metavar="DIR", nargs="*", default=[],
-                   help="further runs, to compare: a table of what their"
-                   " networks cost and how accurate they are, beside the first"
-                   " on the same images")
+  _add_rest(sub, "others", "*", metavar="DIR", default=[],
+            help="further runs, to compare: a table of what their"
+            " networks cost and how accurate they are, beside the first"
+            " on the same images")
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
   _add_module(sub)
@@ -198,7 +220,7 @@ def _draw(sub):
 
   sub.add_argument("architecture", metavar="ARCH")
   _add_module(sub)
-  sub.add_argument("other", metavar="OTHER", nargs="?")
+  _add_rest(sub, "other", "?", metavar="OTHER")
   sub.add_argument("--theta", action="store_true", help="ARCH is the folder of"
                    " a differentiable transformation: draw theta over time")
   sub.add_argument("--alpha", action="store_true", help="ARCH is the folder of"
@@ -245,10 +267,10 @@ def _verify(sub):
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN", help="the folder of a run that"
                    " learnt embeddings, such as by --objective arcface")
-  sub.add_argument("pairs", metavar="PAIRS.bin", nargs="+", help="such as"
-                   " lfw.bin, cfp_fp.bin or agedb_30.bin: a pickled list of"
-                   " encoded images and one of bools, of which nothing is"
-                   " executed")
+  _add_rest(sub, "pairs", "+", metavar="PAIRS.bin", help="such as"
+            " lfw.bin, cfp_fp.bin or agedb_30.bin: a pickled list of"
+            " encoded images and one of bools, of which nothing is"
+            " executed")
   sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
                    " such as original-0 (default: all)")
   return verify.run_verify, {}
@@ -260,9 +282,9 @@ def _rank(sub):
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN", help="the folder of a finished"
                    " search by a supernet, such as spos or it-nas")
-  sub.add_argument("architectures", metavar="ARCH", nargs="*", default=[],
-                   help="what to rank (default: the whole space, where it holds"
-                   " at most 20000 architectures)")
+  _add_rest(sub, "architectures", "*", metavar="ARCH", default=[],
+            help="what to rank (default: the whole space, where it holds"
+            " at most 20000 architectures)")
   sub.add_argument("--count", type=inputs.whole, metavar="N", help="so many of"
                    " the space, drawn")
   sub.add_argument("--seed", type=inputs.whole,
@@ -351,14 +373,14 @@ def _benchmark(sub):
   from natjax.methods import evolution
 
   sub.add_argument("benchmark", choices=table_search.BENCHMARKS)
-  sub.add_argument("architectures", metavar="ARCH", nargs="*", default=[],
-                   help="to look up: of nasbench101 MATRIX:OPERATIONS, its"
-                   " JSON, a file of either or #ROW of the table; of"
-                   " nasbench201 its string, a file or a run's folder; of"
-                   " nasbench-macro eight digits, a file or a run's folder;"
-                   " without any, the table is searched by --method evolution"
-                   " or random, or of nasbench201 and nasbench-macro the policy"
-                   " of nat or natpp is trained")
+  _add_rest(sub, "architectures", "*", metavar="ARCH", default=[],
+            help="to look up: of nasbench101 MATRIX:OPERATIONS, its"
+            " JSON, a file of either or #ROW of the table; of"
+            " nasbench201 its string, a file or a run's folder; of"
+            " nasbench-macro eight digits, a file or a run's folder;"
+            " without any, the table is searched by --method evolution"
+            " or random, or of nasbench201 and nasbench-macro the policy"
+            " of nat or natpp is trained")
   sub.add_argument("--table", required=True, metavar="FILE",
                    help="the benchmark's accuracies: of nasbench101, and of"
                    " nasbench1shot1-1 to -3, .npz or .tfrecord; of nasbench201"

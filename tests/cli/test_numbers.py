@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from natjax import cli
+from natjax import cli, errors
 from natjax.cli import parser
 
 _TRANSFORM = ("transform", "resnet20", "--method", "replace", "--dataset",
@@ -34,6 +34,31 @@ def test_other_words_are_read_as_ever():
   args = parser.parse(["train", "resnet20", "--dataset", "-", "--seed", "-4",
                        "--overwrite"])
   assert (args.dataset, args.seed, args.overwrite) == ("-", -4, True)
+
+
+@pytest.mark.parametrize("words,name,found", [
+    ("rank RUN --table T a b --top 3 c", "architectures", ["a", "b", "c"]),
+    ("rank RUN a --json b", "architectures", ["a", "b"]),
+    ("evaluate RUN --json a", "others", ["a"]),
+    ("evaluate --json RUN a", "others", ["a"]),
+    ("verify RUN --json a.bin --network n b.bin", "pairs", ["a.bin", "b.bin"]),
+    ("draw darts --out a.svg nasnet", "other", "nasnet"),
+    ("draw darts nasnet --out a.svg", "other", "nasnet"),
+    ("draw darts --out a.svg", "other", None),
+    ("transform darts --dataset digits nasnet --seed 3", "others", ["nasnet"]),
+    ("benchmark nasbench201 --table T a b", "architectures", ["a", "b"])])
+def test_words_may_stand_behind_flags(words, name, found):
+  assert getattr(parser.parse(words.split()), name) == found
+
+
+@pytest.mark.parametrize("words,unknown", [
+    ("draw darts --out a.svg nasnet amoebanet", "amoebanet"),
+    ("draw darts nasnet --out a.svg amoebanet", "amoebanet"),
+    ("evaluate RUN --jsn a", "--jsn a"), ("cost darts --json a", "a"),
+    ("evaluate RUN --json a --epochs 3", "a --epochs 3")])
+def test_words_without_a_place_are_refused(words, unknown):
+  with pytest.raises(errors.InputError, match=f"ed arguments: {unknown};"):
+    parser.parse(words.split())
 
 
 @pytest.mark.parametrize("limit", ["1", "1.5", "0.00001x"])
