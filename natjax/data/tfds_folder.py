@@ -6,6 +6,9 @@ array_record or tfrecord. It is found by its files, and not by
 `tfds.data_source(NAME)`, which would start to download what it does not find,
 and would refuse a set that another release of tensorflow-datasets prepared.
 
+Labels may be whole numbers instead of classes; they are then numbered as those
+of arrays are.
+
 Of the splits that may be the test images, one whose labels are all -1 is passed
 over: the test images of ImageNet have none.
 
@@ -123,8 +126,8 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
 
   Raises:
     InputError: a package that the format takes is not installed, the set is of
-      another format, is not one of 8-bit images with one label each, has no
-      training split, or its files are damaged.
+      another format, is not one of 8-bit images with one class or whole number
+      each, has no training split, or its files are damaged.
   """
   info = _json(errors.regular(folder / _INFO))
   splits = _lengths(folder / _INFO, info)
@@ -200,10 +203,11 @@ def _find(folder, suffix, keys, splits, image_size, resize, stream, *, keep):
     image, label = features[keys.image]["image"], features[keys.label]
     *_, channels = image["shape"]["dimensions"]
     if image.get("dtype", "uint8") != "uint8" or channels not in (
-        "1", "3") or "classLabel" not in label:
+        "1", "3") or not ("classLabel" in label or _is_number(label)):
       raise ValueError("image or label of another type")
-    names = _names(errors.regular(folder / f"{keys.label}.{_NAMES}"),
-                   label["classLabel"])
+    names = _names(
+        errors.regular(folder / f"{keys.label}.{_NAMES}"), label["classLabel"]
+    ) if "classLabel" in label else None
   except (AttributeError, LookupError, TypeError, ValueError) as e:
     raise errors.InputError(
         f"{folder} is no set of 8-bit grey or RGB images with one class each"
@@ -243,6 +247,12 @@ def _find(folder, suffix, keys, splits, image_size, resize, stream, *, keep):
               kinds[suffix](files(split), keys).labels)))
   return dataset.RawImages(
       find(train), find(test) if test else None, names, notes)
+
+
+def _is_number(label):
+  """Whether labels are whole numbers, which name no classes."""
+  return "tensor" in label and not label["tensor"].get("shape") and bool(
+      re.fullmatch(r"u?int\d+", label["tensor"]["dtype"]))
 
 
 def _names(path, classes):

@@ -333,7 +333,11 @@ def test_json_that_is_nested_deeply_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("features", [
   {"label": {"classLabel": {}}}, {"label": {"classLabel": 5}}, {"image": 3},
-  {"label": {"classLabel": {"numClasses": "x"}}}])
+  {"label": {"classLabel": {"numClasses": "x"}}},
+  {"label": {"tensor": {"dtype": "float32", "shape": {}}}},
+  {"label": {"tensor": {"dtype": "int64", "shape": {"dimensions": ["2"]}}}},
+  {"label": {"tensor": 3}}, {"label": {"tensor": {}}},
+  {"label": {"tensor": {"dtype": 3}}}])
 def test_features_of_other_forms_are_refused(tmp_path, features):
   folder = _described(tmp_path / "set", features=features)
   assert "no set of 8-bit grey or RGB images" in _refusal(folder)
@@ -456,6 +460,28 @@ def test_a_set_may_call_image_and_label_otherwise(tmp_path, keep):
   del text["featuresDict"]["features"]["image"]
   (tmp_path / "other" / "features.json").write_text(json.dumps(text))
   assert "of label, img, target, none is image" in _refusal(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8"])
+def test_labels_may_be_whole_numbers(tmp_path, kind):
+  images = _pixels(4, 4, 4, 3)
+  label = {"tensor": {"dtype": kind, "shape": {}, "encoding": "none"}}
+  version = tmp_path / "some" / "1.0.0"
+  for first, folder in ((0, tmp_path / "set"), (1, version)):
+    folder.mkdir(parents=True)
+    _write(folder, {"train": _examples(
+      *images, labels=[first, first + 2, first + 1, first]),
+      "test": _examples(images[0], labels=[first])}, {"label": label})
+    (folder / "label.labels.txt").unlink()
+  found = tfds_folder.read(tmp_path / "set", 4)
+  np.testing.assert_array_equal(np.asarray(found.train[0]), images)
+  assert found.train[1].tolist() == [0, 2, 1, 0] and found.class_names is None
+  options = {"data_dir": tmp_path, "image_size": 4}
+  with pytest.raises(errors.InputError, match="labels are 1, 2, 3, and those"):
+    data.load("some", **options)
+  numbered = data.load("some", **options, renumber_labels=True)
+  assert np.asarray(numbered.train_labels).tolist() == [0, 2, 1, 0]
+  assert numbered.class_names == ("1", "2", "3")
 
 
 def test_a_flipped_bit_of_an_example_ends_in_no_other_error():
