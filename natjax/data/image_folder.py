@@ -92,10 +92,10 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
           f" {', '.join(SUFFIXES)}, or remove it" + bool(deeper) * (
               f" (those of its folders {errors.several(deeper)} are not read:"
               " classes have no classes within)"))
-  notes = _beside(train_folder, names)
+  notes = beside(train_folder, names)
   if train_folder != folder:
     parts = [train_folder.name, *(test.name for test in tests)]
-    notes += _beside(folder, parts, classes=False)
+    notes += beside(folder, parts, classes=False)
   if tests:
     test = _test_files(tests, names, notes)
   else:
@@ -174,8 +174,8 @@ def _parts(folder: pathlib.Path, test_fraction: float | None
   return train or folder, found
 
 
-def _beside(folder: pathlib.Path, names: Sequence[str],
-            classes: bool = True) -> list[str]:
+def beside(folder: pathlib.Path, names: Sequence[str],
+           classes: bool = True) -> list[str]:
   """Says which images of a folder are not read.
 
   Args:
@@ -230,7 +230,7 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
   found = {own[label] for _, label in files}
   notes += [f"{other} is passed over, since {test} is the test set"
             for other in tests[tests.index(test) + 1:]]
-  notes += _beside(test, own)
+  notes += beside(test, own)
   if lacks := [name for name in names if name not in found]:
     notes.append(f"{test} has no images of {', '.join(lacks)}")
   return [(path, numbers[own[label]]) for path, label in files]

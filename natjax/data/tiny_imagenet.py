@@ -53,21 +53,41 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
   classes = sorted(_lines(folder / _CLASSES))
   number = {name: i for i, name in enumerate(classes)}
   train = [(path, i) for name, i in number.items()
-           for path in _train_files(folder / "train" / name / "images")]
+           for path in _train_files(folder / "train" / name)]
+  notes = image_folder.beside(folder / "train", classes)
   test = [(path, i) for name, i in number.items()
           for path in image_folder.image_files(folder / "val" / name)]
-  for line in _lines(folder / _ANNOTATIONS) if not test else ():
+  if test:
+    notes += image_folder.beside(folder / "val", classes)
+  else:
+    test, left = _annotated(folder, number)
+    notes += [f"{left} image(s) in {folder / 'val' / 'images'} of which"
+              f" {folder / _ANNOTATIONS} says no class are passed over"
+              ] * bool(left)
+  words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt")
+               if "\t" in line)
+  return dataset.RawImages(
+      *image_folder.read_parts(train, test, image_size, resize, stream),
+      tuple(words.get(name, name).split(",")[0] for name in classes),
+      tuple(notes))
+
+
+def _annotated(folder, number):
+  """Images in val/images with their labels, and how many others are there."""
+  found = {}
+  for line in _lines(folder / _ANNOTATIONS):
     file, name = (*line.split("\t"), "")[:2]
     if name not in number:
       raise errors.InputError(
           f"{folder / _ANNOTATIONS}: {file} is of class {name!r}, which is not "
           f"in {_CLASSES}; unpack the archive again")
-    test.append((folder / "val" / "images" / file, number[name]))
-  words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt")
-               if "\t" in line)
-  return dataset.RawImages(
-      *image_folder.read_parts(train, test, image_size, resize, stream),
-      tuple(words.get(name, name).split(",")[0] for name in classes))
+    path = folder / "val" / "images" / file
+    if path in found:
+      raise errors.InputError(f"{folder / _ANNOTATIONS}: {file} stands in it"
+                              " twice; unpack the archive again")
+    found[path] = number[name]
+  there = {*image_folder.image_files(folder / "val" / "images")}
+  return [*found.items()], len(there - found.keys())
 
 
 def _lines(path: pathlib.Path) -> list[str]:
@@ -84,7 +104,7 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 def _train_files(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the images of one class, sorted by name."""
-  found = sorted(folder.glob("[!.]*.JPEG"))
+  found = image_folder.image_files(folder)
   if not found:
-    raise errors.InputError(f"{folder} holds no .JPEG files; {_WHOLE}")
+    raise errors.InputError(f"{folder / 'images'} holds no images; {_WHOLE}")
   return found

@@ -107,7 +107,7 @@ def test_refuses_what_is_incomplete(folder):
   assert "val_annotations.txt cannot be read" in _refusal(data_dir=folder)
   for path in (folder / "train" / "n02" / "images").iterdir():
     path.unlink()
-  assert "holds no .JPEG files" in _refusal(data_dir=folder)
+  assert "images holds no images" in _refusal(data_dir=folder)
 
 
 @pytest.mark.parametrize("name", ["words.txt", "val/val_annotations.txt"])
@@ -132,3 +132,42 @@ def test_test_images_that_somebody_moved_into_folders(folder):
   images = lambda made: {x.tobytes() + bytes([label]) for x, label in zip(
     made.test_images, made.test_labels, strict=True)}
   assert images(found) == images(expected)
+
+
+def test_images_that_are_passed_over_are_said(folder):
+  load = lambda: data.load("tiny_imagenet", data_dir=folder, image_size=64)
+  assert not load().notes
+  annotations = folder / "val" / "val_annotations.txt"
+  lines = annotations.read_text().splitlines()
+  annotations.write_text("\n".join(lines[:4]))
+  found = load()
+  assert len(found.test_labels) == 4
+  (note,) = found.notes
+  assert note.startswith("2 image(s) in ") and "says no class" in note
+  annotations.write_text("\n".join([*lines, lines[2]]))
+  name = lines[2].split("\t")[0]
+  assert f"{name} stands in it twice" in _refusal(data_dir=folder)
+  annotations.write_text("\n".join(lines))
+  # What was saved again counts like the others.
+  first = folder / "train" / "n01" / "images" / "n01_0.JPEG"
+  Image.open(first).save(first.with_suffix(".png"))
+  first.unlink()
+  tiny.make_tiny_imagenet(folder.parent / "more", ("n01", "n09"), train=3, test=2,
+                          size=64)
+  (folder.parent / "more/train/n09").rename(folder / "train" / "n09")
+  found = load()
+  assert len(found.train_labels) == 9
+  (note,) = found.notes
+  assert "n09 are passed over" in note
+
+
+def test_test_images_that_somebody_left_beside_folders_are_said(folder):
+  lines = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+  for line in lines[:-1]:
+    name, number = line.split("\t")[:2]
+    (folder / "val" / number).mkdir(exist_ok=True)
+    (folder / "val" / "images" / name).rename(folder / "val" / number / name)
+  found = data.load("tiny_imagenet", data_dir=folder, image_size=64)
+  assert len(found.test_labels) == 5
+  (note,) = found.notes
+  assert f"images in {folder / 'val' / 'images'} are passed over" in note
