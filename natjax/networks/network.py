@@ -55,16 +55,10 @@ EdgeFunction = Callable[[Site], jax.Array | None]
 
 
 def plain(site: Site) -> jax.Array | None:
-  """What an edge adds in the network as it is.
-
-  Raises:
-    InputError: an operation gives something else than images of the edge's
-      width.
-  """
+  """What an edge adds in the network as it is."""
   if site.operation == operations.NULL:
     return None
-  return edges_lib.checked(operations.get(site.operation), site.ends,
-                           site.source, site.run(site.operation), strided=False)
+  return site.run(site.operation)
 
 
 _HIDDEN = "preprocess"  # An edge of a cell that its spelling does not show.
@@ -181,8 +175,10 @@ class BlockModule(nn.Module):
     module = _made(self, e, name)
     if isinstance(module, nn.Module):
       module = module.clone(parent=self, name=_called(self, e, name))
-    with _dilated(self, *self.block.edges[e][1:]):
-      return module(x)
+    item = self.block.edges[e]
+    with _dilated(self, *item[1:]):
+      return edges_lib.checked(
+          operations.get(name), self.shapes.ends(item), x, module(x))
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""

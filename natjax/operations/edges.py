@@ -139,7 +139,7 @@ def _own_cost(operation, *where, **width):
 
 
 def checked(operation: operations.Operation, ends: Ends, x: "jax.Array",
-            y: "jax.Array", *, strided: bool = True) -> "jax.Array":
+            y: "jax.Array") -> "jax.Array":
   """What an operation gave, if it is images of the edge's width and side.
 
   Args:
@@ -147,23 +147,19 @@ def checked(operation: operations.Operation, ends: Ends, x: "jax.Array",
     ends: the shapes that it joins.
     x: what it was given, [B, H, W, C].
     y: what it gave of that.
-    strided: whether height and width count at a stride, too, which may have
-      become a dilation.
 
   Raises:
     InputError: it is something else.
   """
   batch, *sides, _ = x.shape
-  wanted: tuple[Any, ...] = (batch, "h", "w", ends.channels)
-  if strided or ends.stride == 1:
-    wanted = (batch, *(operation.output_size(side, ends.stride)
-                       for side in sides), ends.channels)
-  if y.ndim != 4 or any(isinstance(want, int) and got != want
-                        for got, want in zip(y.shape, wanted, strict=True)):
+  wanted = [batch, *(operation.output_size(side, ends.stride)
+                     for side in sides), ends.channels]
+  shape = getattr(y, "shape", None)
+  if shape is None or [*shape] != wanted:
+    given = f"a {type(y).__name__}" if shape is None else list(shape)
     raise errors.InputError(
-        f"operation '{operation.name}' gives {list(y.shape)} of"
-        f" {list(x.shape)} and must give [{', '.join(map(str, wanted))}]; mend"
-        " its module")
+        f"operation '{operation.name}' gives {given} of"
+        f" {list(x.shape)} and must give {wanted}; mend its module")
   return y
 
 

@@ -152,8 +152,8 @@ def test_images_that_are_passed_over_are_said(folder):
   first = folder / "train" / "n01" / "images" / "n01_0.JPEG"
   Image.open(first).save(first.with_suffix(".png"))
   first.unlink()
-  tiny.make_tiny_imagenet(folder.parent / "more", ("n01", "n09"), train=3, test=2,
-                          size=64)
+  tiny.make_tiny_imagenet(
+    folder.parent / "more", ("n01", "n09"), train=3, test=2, size=64)
   (folder.parent / "more/train/n09").rename(folder / "train" / "n09")
   found = load()
   assert len(found.train_labels) == 9

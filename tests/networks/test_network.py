@@ -468,6 +468,34 @@ def test_draws_are_of_the_operation_that_has_the_name_now():
     assert found and all((x == value).all() for x in found)
 
 
+@pytest.mark.parametrize("module, said", [
+    (lambda features, stride, norm: lambda x: x,
+     r"\[2, 8, 8, 8\] of \[2, 8, 8, 8\] and must give \[2, 4, 4, 8\]"),
+    (lambda features, stride, norm: lambda x: x.mean((1, 2)),
+     r"\[2, 8\] of \[2, 8, 8, 8\] and must give \[2, 4, 4, 8\]"),
+    (lambda features, stride, norm: lambda x: (x,), "a tuple of"),
+    (lambda features, stride, norm: lambda x: None, "a NoneType of")])
+@pytest.mark.parametrize("kind", ["cells", "blocks"])
+def test_shapes_of_an_operation_of_ones_own_are_checked(module, said, kind):
+  bad = operations.Operation(
+      "bad", "bad", 1, module,
+      lambda channels, size, stride: operations.Cost(0, 0))
+  with operations.registered(bad):
+    if kind == "cells":
+      cells = (Cell((Edge(name, 0, 2), Edge("null", 1, 2)), (2,))
+               for name in ("conv_1x1", "bad"))
+      made = network_lib.module(
+          architecture.Genotype(*cells), Skeleton("cifar", 4, 3, 5, 8))
+    else:
+      made = network_lib.module(blocks.check(blocks.BlockNetwork(
+          "strided", (records.Layer("conv", 8, 3),), (records.Block(
+              (records.Node(8, 2),), (Edge("bad", 1, 2),), (2,)),),
+          (records.Layer("global_pool"), records.Layer("linear", norm=False)))),
+          records.Frame(5, 8))
+    with pytest.raises(errors.InputError, match=f"'bad' gives {said}"):
+      jax.eval_shape(made.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
+
+
 @pytest.mark.parametrize("kind", ["cells", "blocks"])
 def test_a_drawn_network_has_the_bits_of_one_program(kind):
   network = network_lib.module(
