@@ -175,10 +175,11 @@ class BlockModule(nn.Module):
     module = _made(self, e, name)
     if isinstance(module, nn.Module):
       module = module.clone(parent=self, name=_called(self, e, name))
-    item = self.block.edges[e]
+    item, operation = self.block.edges[e], operations.get(name)
     with _dilated(self, *item[1:]):
-      return edges_lib.checked(
-          operations.get(name), self.shapes.ends(item), x, module(x))
+      with edges_lib.guarded(operation):
+        y = module(x)
+      return edges_lib.checked(operation, self.shapes.ends(item), x, y)
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""

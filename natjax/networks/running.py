@@ -146,8 +146,10 @@ class Runner:
 
   def _function(self, name, module, ends, variables, x, key):
     own = {kind: part[name] for kind, part in variables.items() if name in part}
-    y, stats = self.apply(module, own, x, key)
-    edges_lib.checked(operations.get(name), ends, x, y)
+    operation = operations.get(name)
+    with edges_lib.guarded(operation):
+      y, stats = self.apply(module, own, x, key)
+    edges_lib.checked(operation, ends, x, y)
     if not self.keeps:
       return y
     known = variables["batch_stats"]

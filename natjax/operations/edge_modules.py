@@ -56,5 +56,7 @@ def module(operation: operations.Operation, ends: edges.Ends, *,
   width = channels if operation.widens else in_channels
   make = functools.partial(operation.module, features=width, stride=stride,
                            norm=norm, **options)
-  return make() if width == channels else Chain(
-      make, functools.partial(project, False, 1))
+  if width != channels:
+    return Chain(make, functools.partial(project, False, 1))
+  with edges.guarded(operation):
+    return make()

@@ -12,6 +12,7 @@ target's shape (`edge_modules` does so):
   user's own) is followed by a 1x1 convolution and BN where the width changes.
 """
 
+import contextlib
 import numbers
 from typing import Any, NamedTuple, TYPE_CHECKING
 
@@ -136,6 +137,14 @@ def _own_cost(operation, *where, **width):
   with errors.guarded(operation.cost, f"cost of operation '{operation.name}'"):
     total = operation.cost(*where, **width)
   return counted(operation, total)
+
+
+def guarded(operation: operations.Operation
+            ) -> contextlib.AbstractContextManager[None]:
+  """Refuses in a line what an operation of a user's own stumbles over."""
+  if operation.name in operations.BUILTIN:
+    return contextlib.nullcontext()
+  return errors.guarded(operation.module, f"operation '{operation.name}'")
 
 
 def checked(operation: operations.Operation, ends: Ends, x: "jax.Array",
