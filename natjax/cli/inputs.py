@@ -313,15 +313,8 @@ def _file(path, name=None):
   text = parsing.read_text(path)
   architecture = exports.parse(text, where=str(path), name=name)
   _tell_numbers(text, architecture)
-  count, line = exports.last_of(text, name)
-  if count > 1:
-    kind = exports.source(text)[1]
-    console.err.print(f"{path} holds {count} architectures"
-                      f"{f' called {name}' if name else ''}; the last one is"
-                      f" taken, of line {line}{f' of its {kind}' * bool(kind)}")
-  if (cut := exports.cut_off(text)) is not None:
-    console.err.print(f"{path}: the genotype of line {cut} is cut off, and that"
-                      f" of line {line} is taken")
+  for line in exports.passed_over(text, where=str(path), name=name):
+    console.err.print(line)
   return architecture
 
 

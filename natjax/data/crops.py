@@ -40,22 +40,19 @@ class Crop(NamedTuple):
   ratio: tuple[float, float]
 
 
-def closed(error: OSError) -> str:
-  """What is said of a file that is not there, or not for this user."""
-  return f": {error.strerror}; " + (
-      errors.TO_READ if isinstance(error, PermissionError) else
-      "put it there, or remove its link")
-
-
 def why(error: BaseException) -> str:
   """What is wrong with an image, and what to do; stands behind its name.
 
   Args:
-    error: one of `UNREADABLE`, of Pillow.
+    error: one of `UNREADABLE`, of Pillow, or the disk's.
   """
   if isinstance(error, Image.DecompressionBombError):
     return (f" has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the"
             " most that Pillow reads; make it smaller")
+  if isinstance(error, FileNotFoundError | PermissionError):
+    mend = "put it there, or remove its link" if isinstance(
+        error, FileNotFoundError) else errors.TO_READ
+    return f": {error.strerror}; {mend}"
   return " cannot be read as an image; remove it or save it again"
 
 

@@ -441,10 +441,6 @@ def _opened(source: pathlib.Path | BinaryIO, where: str | None = None):
         yield image
       except errors.InputError as e:
         raise errors.InputError(f"{where} {e}") from e
-  except (FileNotFoundError, PermissionError) as error:
-    raise errors.InputError(
-        f"{where}{crops.closed(error)}"
-    ) from error
   except errors.InputError:
     raise
   except crops.UNREADABLE as error:

@@ -291,8 +291,6 @@ class Streamed:
       self._decode(number, None)
     except errors.InputError as e:
       why = f" {e}"
-    except (FileNotFoundError, PermissionError) as e:
-      why = crops.closed(e)
     except crops.UNREADABLE as e:
       why = crops.why(e)
     # Batches alone skip any.

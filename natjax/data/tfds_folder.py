@@ -195,6 +195,9 @@ def _find(folder, suffix, keys, splits, image_size, resize, stream, *, keep):
   """Finds the examples of a set, and reads them unless they are kept on disk.
   """
   found = _json(errors.regular(folder / _FEATURES))
+  if found is None:
+    raise errors.InputError(f"{folder / _FEATURES} is not there; copy or"
+                            " prepare the set again")
   try:
     features = found["featuresDict"]["features"]
     for key in keys:

@@ -20,12 +20,15 @@ class Found(NamedTuple):
     owner: the variables and keys around it.
     line: where it begins, from 1.
     value: the node of the syntax tree, or the text in a log.
+    again: the line where a module gives its name to something else; 0 where
+      none does.
   """
 
   name: str | None
   owner: tuple[str, ...]
   line: int
   value: Any
+  again: int = 0
 
 
 def find(text: str, fits: Callable[[ast.expr], bool],
@@ -55,10 +58,23 @@ def find(text: str, fits: Callable[[ast.expr], bool],
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # Of others' escapes in strings.
       tree = ast.parse(text)
-    found = [*_walk(tree, (), fits)]
+    found = _assigned_again(tree, [*_walk(tree, (), fits)], fits)
     return [*found, *_by_another_name(tree, found, name)]
   except (SyntaxError, ValueError, RecursionError, MemoryError):
     return None
+
+
+def _assigned_again(tree, found, fits):
+  """What was found, with the lines where modules assign its names anew."""
+  lines = {}
+  for node in tree.body:
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and not any(
+        _walk(node.value, (), fits)):
+      for target in (node.targets if isinstance(node, ast.Assign)
+                     else [node.target]):
+        lines[_called(target)] = node.lineno
+  return [f._replace(again=lines[f.name]) if not f.owner and lines.get(
+      f.name, 0) > f.line else f for f in found]
 
 
 def _by_another_name(tree, found, name):
@@ -131,7 +147,8 @@ def choose(found: Sequence[Found], name: str | None, *, where: str,
 
   Raises:
     InputError: several names and none is asked for, or not this one; or things
-      without a name that are asked for by name, or that are several.
+      without a name that are asked for by name, or that are several; or a name
+      that the module gives to something else later.
   """
   names = [*dict.fromkeys(f.name for f in found if f.name)]
   if name is not None and not names:
@@ -152,6 +169,11 @@ def choose(found: Sequence[Found], name: str | None, *, where: str,
     raise errors.InputError(
         f"{where} holds {len(places)} {what} called {chosen[0].name}, in the"
         f" lines {', '.join(str(f.line) for f in chosen)}; keep one of them")
+  if chosen[-1].again:
+    raise errors.InputError(
+        f"{where} gives {chosen[-1].name} another value in line"
+        f" {chosen[-1].again}, which is not evaluated; write out what is meant"
+        " under a name of its own")
   return chosen
 
 

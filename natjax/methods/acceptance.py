@@ -22,8 +22,8 @@ _WIDE = 0.1  # An interval that reaches further says little.
 
 # Of Student's t, the 97.5 % quantile for 1, 2, ... degrees of freedom; from
 # then on, the last is on the safe side.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-            2.228)
+_STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306,
+            2.2622, 2.2281)
 
 
 def student(count: int) -> float:

@@ -31,6 +31,7 @@ import json
 import os
 import re
 from typing import Any
+import warnings
 
 from natjax import errors
 from natjax.graph import (
@@ -67,11 +68,19 @@ def read(path: str | os.PathLike[str],
     path: of the file; a module or a log that holds a genotype's text will do.
     name: of one of several genotypes in a module, which is not executed.
 
+  Warns:
+    UserWarning: where the last of several is taken, as of a log, or one that is
+      cut off is passed over (`passed_over`).
+
   Raises:
     InputError: no such file, not text, of none of the forms, or several
-      genotypes and no name.
+      genotypes in a module and no name.
   """
-  return parse(parsing.read_text(path), where=str(path), name=name)
+  text = parsing.read_text(path)
+  found = parse(text, where=str(path), name=name)
+  for line in passed_over(text, where=str(path), name=name):
+    warnings.warn(line, stacklevel=2)
+  return found
 
 
 def parse(text: str, *, where: str = "architecture",
@@ -225,6 +234,28 @@ def _outputs(cell):
       data = output.get("data")
       yield _joined(output.get("text"))
       yield _joined(data.get("text/plain") if isinstance(data, dict) else "")
+
+
+def passed_over(text: str, *, where: str, name: str | None = None
+                ) -> list[str]:
+  """What is to be said of a text in which more than one thing stands.
+
+  Args:
+    text: that `parse` has read.
+    where: what the lines call it.
+    name: of one of several genotypes.
+  """
+  found = []
+  count, line = last_of(text, name)
+  if count > 1:
+    kind = source(text)[1]
+    found.append(f"{where} holds {count} architectures"
+                 f"{f' called {name}' if name else ''}; the last one is taken,"
+                 f" of line {line}{f' of its {kind}' * bool(kind)}")
+  if (cut := cut_off(text)) is not None:
+    found.append(f"{where}: the genotype of line {cut} is cut off, and that of"
+                 f" line {line} is taken")
+  return found
 
 
 def last_of(text: str, name: str | None = None) -> tuple[int, int]:

@@ -324,6 +324,12 @@ def test_splits_of_other_forms_are_refused(tmp_path, info, kind):
   assert "does not say which splits" in _refusal(folder)
 
 
+def test_features_that_are_not_there_are_named(tmp_path):
+  folder = _described(tmp_path / "set")
+  (folder / "features.json").unlink()
+  assert _refusal(folder).startswith(f"{folder / 'features.json'} is not there")
+
+
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
 def test_json_that_is_nested_deeply_is_refused(tmp_path, name):
   folder = _described(tmp_path / "set")

@@ -74,7 +74,7 @@ def test_bad_folders_are_refused_in_one_line(folder, tmp_path):
   refused(f"there is no mask {mask}")
   mask.write_bytes(whole)
   image.unlink()
-  refused(f"{image} cannot be read")
+  refused(f"{image}: No such file or directory; put it there")
   (folder / "ImageSets" / "Segmentation" / "train.txt").write_text("\n")
   refused("names no images")
   with pytest.raises(errors.InputError, match="holds no folder JPEGImages"):

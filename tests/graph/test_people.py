@@ -193,6 +193,29 @@ def test_a_log_that_names_some_of_its_lines(read):
   assert [f.value for f in found] == cells
 
 
+def test_python_is_told_of_what_is_passed_over(tmp_path):
+  path = tmp_path / "log.txt"
+  path.write_text(f"1 PM {OTHER}\n2 PM {TEXT}\n3 PM {TEXT[:50]}", "utf-8")
+  with pytest.warns(UserWarning) as said:
+    assert exports.read(path) == DARTS
+  first, second = (str(line.message) for line in said)
+  assert "2 architectures; the last one is taken, of line 2" in first
+  assert "the genotype of line 3 is cut off" in second
+  path.write_text(f"1 PM {TEXT}\n")
+  assert exports.read(path) == DARTS  # A warning would be raised.
+
+
+@pytest.mark.parametrize("later", [
+    "FOUND = FOUND._replace(reduce=[])", "FOUND = load('best')",
+    "FOUND: Any = None", "FOUND = OTHER"])
+def test_a_name_that_is_given_to_something_else_later_is_refused(read, later):
+  text = f"FOUND = {TEXT}\n{later}\n"
+  with pytest.raises(errors.InputError, match="FOUND another value in line 2"):
+    read(text)
+  assert read(f"{later}\nFOUND = {TEXT}\n") == DARTS
+  assert read(f"FOUND = {OTHER}\nFOUND = {TEXT}\nprint(FOUND)\n") == DARTS
+
+
 def test_a_log_in_the_colours_of_a_terminal(read):
   log = (f"\x1b[32m12:30:12\x1b[0m | \x1b[1mINFO\x1b[0m | genotype ="
          f" \x1b[38;5;14m{OTHER}\x1b[0m\n\x1b[36m{TEXT}\x1b[0m\n")

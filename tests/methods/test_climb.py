@@ -244,9 +244,9 @@ def test_scores_by_draw_are_compared_in_pairs():
   pair = draws.pairs(1, 0)
   np.testing.assert_allclose(pair.difference, 7 / 3)
   np.testing.assert_allclose(pair.standard_error, 1 / 6)
-  # 4.303 is Student's t of two degrees of freedom.
+  # 4.3027 is Student's t of two degrees of freedom.
   np.testing.assert_allclose(
-      pair.interval, (7 / 3 - 4.303 / 6, 7 / 3 + 4.303 / 6))
+      pair.interval, (7 / 3 - 4.3027 / 6, 7 / 3 + 4.3027 / 6))
   assert draws.of([2, 0]).scores == [3.0, 2.0]
 
 
