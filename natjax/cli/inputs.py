@@ -244,9 +244,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   architecture: codec.Architecture
   if name.startswith(("|", "(", "[")) or (
       "Genotype(" not in name and cells.find(name)) or (
-          cells101.is_text(name)):
+          cells101.is_text(name) or "ModelSpec(" in name):
     architecture = exports.parse(name, where="the cell given")
-    _tell_numbers(name, architecture)
+    _tell_reading(name, architecture)
     own = "a cell of NAS-Bench-201 or -101"
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
@@ -312,14 +312,21 @@ def _file(path, name=None):
   """Reads a file, and says so where it holds several of which one is taken."""
   text = parsing.read_text(path)
   architecture = exports.parse(text, where=str(path), name=name)
-  _tell_numbers(text, architecture)
+  _tell_reading(text, architecture)
   for line in exports.passed_over(text, where=str(path), name=name):
     console.err.print(line)
   return architecture
 
 
-def _tell_numbers(text, architecture):
-  """Says what six numbers were read as, which others number otherwise."""
+def _tell_reading(text, architecture):
+  """Says what six numbers were read as, which others number otherwise.
+
+  And in which network a cell of NAS-Bench-101 stands.
+  """
+  if architecture.kind == "blocks" and cells101.is_text(architecture.name):
+    console.err.print(f"{architecture.name} stands in NAS-Bench-1Shot1's"
+                      f" network, of {zoo.nasbench1shot1.CHANNELS[0]} channels"
+                      " at first; that of NAS-Bench-101 has 128")
   if exports.numbered(text):
     known = ", ".join(f"{i} {name}" for i, name in enumerate(cells.NAMES))
     console.err.print(f"{text.strip()} is read by the benchmark's own numbers"

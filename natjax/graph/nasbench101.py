@@ -10,7 +10,8 @@ compute nothing and do not count. How the others are numbered does not matter:
 
 - The benchmark's record writes a cell as its matrix, row by row in digits 0 and
   1, and its operations; here they are one text, `MATRIX:OPERATION,...`
-  (`from_text`, `to_text`), or JSON with both (`from_json`).
+  (`from_text`, `to_text`), JSON with both (`from_json`), or the call that its
+  users write, `ModelSpec(matrix=[...], ops=[INPUT, ...])` (`from_module`).
 - Arrays [..., V, V] and [..., V] hold edges, upper triangular, and labels:
   indices into `LABELS`, 0 where there is no vertex.
 - The identity u32[..., 2] is the same for cells that differ in the numbers of
@@ -20,6 +21,7 @@ compute nothing and do not count. How the others are numbered does not matter:
   streams of 32 bits, which NumPy and traced programs compute alike.
 """
 
+import ast
 from collections.abc import Sequence
 import re
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from natjax import errors
-from natjax.graph import parsing
+from natjax.graph import modules, parsing
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 LABELS = ("", "input", "output", *OPERATIONS)
@@ -37,6 +39,8 @@ _INPUT, _OUTPUT = LABELS.index("input"), LABELS.index("output")
 _PADDING = 9  # In place of an operation, where a packed cell has none.
 _MOST = 64  # Vertices that are read at all.
 _SEEDS = np.array([0x9E3779B9, 0x7F4A7C15], np.uint32)
+_CONSTANTS = {"INPUT": "input", "OUTPUT": "output", **dict(zip(
+    ("CONV3X3", "CONV1X1", "MAXPOOL3X3"), OPERATIONS, strict=True))}
 _LISTS = (("matrix", "module_adjacency"), ("ops", "module_operations"))
 _TEXT = re.compile(r"[01]+:\s*input\b")
 _ADVICE = ("write its matrix row by row and its operations, as"
@@ -143,6 +147,58 @@ def from_object(found: Any, *, where: str = "architecture") -> Cell:
     raise errors.InputError(
         f"{where}: must be an object with the lists matrix and ops; {_ADVICE}")
   return check(*parts, where=where)
+
+
+def from_module(text: str, *, where: str = "architecture",
+                name: str | None = None) -> Cell | None:
+  """Reads `ModelSpec(matrix=[...], ops=[...])` in a module, not executed.
+
+  Operations are texts, or the constants of the benchmark's example, `CONV3X3`.
+
+  Args:
+    text: of the module.
+    where: what the error calls it.
+    name: of one of several.
+
+  Returns:
+    None where there is none.
+
+  Example:
+    >>> from_module("a = api.ModelSpec([[0, 1], [0, 0]], [INPUT, OUTPUT])")
+    Cell(matrix=((0, 1), (0, 0)), operations=('input', 'output'))
+
+  Raises:
+    InputError: several, of which none is named; its lists are not written out;
+      or see `check`.
+  """
+  if not (found := modules.find(text, _is_spec, name)):
+    return None
+  modules.unnamed(found, where=where, what="cells")
+  call = modules.choose(found, name, where=where, what="cells")[-1].value
+  fields = dict(zip(("matrix", "ops"), call.args, strict=False)) | {
+      field.arg: field.value for field in call.keywords}
+  try:
+    matrix = ast.literal_eval(_listed(fields["matrix"]))
+    names = [_CONSTANTS[node.id] if isinstance(node, ast.Name)
+             else ast.literal_eval(node)
+             for node in _listed(fields["ops"]).elts]
+  except (AttributeError, LookupError, MemoryError, RecursionError, TypeError,
+          ValueError) as e:
+    raise errors.InputError(
+        f"{where}: matrix and ops of ModelSpec must be lists that are written"
+        f" out, ops of texts or of {', '.join(_CONSTANTS)}") from e
+  return check(matrix, names, where=where)
+
+
+def _is_spec(node):
+  """Whether an expression is a `ModelSpec(...)`."""
+  return isinstance(node, ast.Call) and getattr(
+      node.func, "attr", getattr(node.func, "id", None)) == "ModelSpec"
+
+
+def _listed(node):
+  """What an array is made of, as `np.array([...])`."""
+  return node.args[0] if isinstance(node, ast.Call) else node
 
 
 def to_text(cell: Cell) -> str:

@@ -44,8 +44,9 @@ _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _PATTERN = re.compile(re.escape(_FORM).replace("op", "([^|~+]*)"))
 _STANDING = re.compile(
     r"(?:\b(?P<name>\w+)[ \t]?=[ \t]?[\"'])?(?P<cell>"
-    # Of a cell of more nodes no part is meant.
-    + re.escape(_FORM).replace("op", r"[^|~+\n]*") + r")(?!\+\|)")
+    # Some write blanks around +, and of a cell of more nodes no part is meant.
+    + re.escape(_FORM).replace("op", r"[^|~+\n]*").replace(
+        r"\+", r"[ \t]*\+[ \t]*") + r")(?![ \t]*\+[ \t]*\|)")
 
 
 class Dataset(NamedTuple):
@@ -114,17 +115,22 @@ def find(text: str, *, where: str = "architecture",
     InputError: see `modules.choose` and `modules.unnamed`.
   """
   parsed = modules.find(text, _is_string, name)
-  found = [f._replace(value=_STANDING.findall(f.value.value)[-1][1])
+  found = [f._replace(value=_plain(_STANDING.findall(f.value.value)[-1][1]))
            for f in parsed or ()]
   if found:
     modules.unnamed(found, where=where, what="cells")
   else:
     found = modules.logged([
-        modules.Found(match["name"], (), number, match["cell"])
+        modules.Found(match["name"], (), number, _plain(match["cell"]))
         for number, line in enumerate(text.splitlines(), 1)
         if not line.lstrip().startswith("#")
         for match in _STANDING.finditer(line)], name)
   return modules.choose(found, name, where=where, what="cells") if found else ()
+
+
+def _plain(cell):
+  """A cell's string without blanks around +."""
+  return re.sub(r"[ \t]*\+[ \t]*", "+", cell)
 
 
 def _is_string(node):

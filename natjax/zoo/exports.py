@@ -14,8 +14,9 @@
   with "_COLON_" for ":", as YAHPO Gym has it;
 - the export of NNI's NAS-Bench-201, JSON with an operation per edge: "0_1",
   also "cell/0_1" or "cell__0_1", from node 0 to node 1;
-- a cell of NAS-Bench-101, `MATRIX:OPERATION,...` or JSON with both
-  (`graph.nasbench101`), in the stages of NAS-Bench-1Shot1;
+- a cell of NAS-Bench-101, `MATRIX:OPERATION,...`, JSON with both, or the
+  `ModelSpec(...)` of its users (`graph.nasbench101`), in the stages of
+  NAS-Bench-1Shot1;
 - the `net.config` of ProxylessNAS (Cai et al., 2019): a chain of MBConv;
 - a notebook of Jupyter: the code of its cells, as a module, or, where that
   holds no architecture, what they printed or gave, as a log;
@@ -118,6 +119,9 @@ def parse(text: str, *, where: str = "architecture",
   if len(plain) <= _TUPLE and (plain.startswith("(") or (
       plain.startswith("[") and plain.count(",") >= 5)):
     return network201.network(_cell(plain, where))
+  if "ModelSpec(" in text and (spec := nasbench101.from_module(
+      text, where=where, name=name)):
+    return network1shot1.of_cell(spec, where=where)
   if found := _dictionaries(text, where, name):
     return codec.from_dict(_as_json(found[-1].value), where=where)
   if _NUMBER.fullmatch(plain):
@@ -152,7 +156,8 @@ def _held(data):
       if (isinstance(value, str) and (
           codec.has_genotypes(value) or nasbench201.find(value)))
       or (isinstance(value, dict) and (
-          _is_own(value) or any(fits(value) for fits, _ in _EXPORTS)))]
+          _is_own(value) or any(fits(value) for fits, _ in _EXPORTS)
+          or _held(value)))]
 
 
 def _is_own(data):

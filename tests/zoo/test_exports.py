@@ -17,6 +17,7 @@ from tests import architectures
 
 STRING = ("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|"
           "avg_pool_3x3~2|")
+SPACED = STRING.replace("+", " + ")
 NAMES = ("conv_3x3", "null", "skip_connect", "conv_1x1", "null", "avg_pool_3x3")
 CELL = network201.network(NAMES)
 EDGES = {"normal": [("sep_conv_3x3", 0, 2), ("skip_connect", 1, 2)],
@@ -121,13 +122,69 @@ def test_named_strings_of_nasbench201(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", [
-    STRING, f" {STRING}\n", str(NAMES), "(3, 0, 1, 2, 0, 4)",
-    "[3, 0, 1, 2, 0, 4]", "('nor_conv_3x3', 'none', 'identity',"
-    " 'nor conv 1x1', 'zero', 'avg_pool_3x3')",
+    STRING, f" {STRING}\n", f'"{SPACED}"', f"arch: {SPACED} (best)",
+    f"ARCH = '{SPACED}'", json.dumps({"arch": SPACED}), json.dumps(
+        {"run": {"best": {"arch": STRING}, "lr": 0.1}, "epochs": 3}),
+    str(NAMES), "(3, 0, 1, 2, 0, 4)", "[3, 0, 1, 2, 0, 4]",
+    "('nor_conv_3x3', 'none', 'identity', 'nor conv 1x1', 'zero',"
+    " 'avg_pool_3x3')",
     "((('nor_conv_3x3', 0),), (('none', 0), ('skip_connect', 1)),"
     " (('nor_conv_1x1', 0), ('none', 1), ('avg_pool_3x3', 2)))"])
 def test_cells_of_nasbench201(text):
   assert exports.parse(text) == CELL
+
+
+def test_what_weights_and_biases_keep():
+  text = genotype.to_darts(zoo.get("darts"))
+  found = {"lr": {"desc": None, "value": 0.1},
+           "genotype": {"desc": None, "value": text}}
+  assert exports.parse(json.dumps(found)) == zoo.get("darts")
+  found["genotype"] = {"value": json.loads(json.dumps(
+      codec.to_dict(zoo.get("darts"))))}
+  assert exports.parse(json.dumps(found)) == zoo.get("darts")
+  found["other"] = {"of": {"value": text}}
+  with pytest.raises(errors.InputError, match="genotype, other; name one"):
+    exports.parse(json.dumps(found))
+
+
+def test_where_a_cell_of_nasbench101_stands_is_said(capsys):
+  cell = "010001000:input,conv3x3-bn-relu,output"
+  assert cli.main(["cost", cell]) == 0
+  assert f"{cell} stands in NAS-Bench-1Shot1's network, of 16 channels" in (
+      " ".join(capsys.readouterr().err.split()))
+
+
+SPEC = """# A cell of the benchmark's example.
+INPUT = 'input'
+inception = api.ModelSpec(
+    # Adjacency.
+    matrix={}[[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]{},
+    ops=[INPUT, CONV1X1, 'maxpool3x3', OUTPUT])
+print(nasbench.query(inception))
+"""
+
+
+def test_a_model_spec_of_nasbench101(capsys):
+  text = "0110000100010000:input,conv1x1-bn-relu,maxpool3x3,output"
+  found = exports.parse(text)
+  for spec in (SPEC.format("", ""), SPEC.format("np.array(", ")")):
+    assert exports.parse(spec) == exports.parse(spec, name="inception") == found
+  call = "ModelSpec([[0, 1], [0, 0]], ['input', 'output'])"
+  assert cli.main(["cost", call, "--json"]) == 0
+  out, err = capsys.readouterr()
+  assert json.loads(out)["params"] == cost.network(
+      exports.parse("0100:input,output"), records.Frame(10, 32)).params
+  assert "0100:input,output stands in NAS-Bench-1Shot1's" in err
+  assert exports.parse(f"a = {call}\nb = {call}\n", name="b")
+  for wrong, said in (
+      (f"a = {call}\nb = {call}", "holds the cells a, b; name one"),
+      ("ModelSpec(matrix=m, ops=[INPUT, OUTPUT])", "must be lists that are"),
+      ("ModelSpec([[0, 1], [0, 0]], [INPUT, CONV])", "must be lists that are"),
+      ("ModelSpec([[0, 1], [0, 0]])", "must be lists that are"),
+      ("ModelSpec([[0, 1], [0, 0]], ['input', 'relu'])", "operations are input")
+      ):
+    with pytest.raises(errors.InputError, match=said):
+      exports.parse(wrong)
 
 
 def test_how_six_numbers_are_read_is_said(tmp_path, capsys):
