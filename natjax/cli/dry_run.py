@@ -70,6 +70,9 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
       "no_train"):
     console.out.print("How long what is found trains is not known, and is not"
                       " counted.")
+  if configuration.get("search", {}).get("tries", 1) > 1:
+    console.out.print("All tries are counted; the first that is accepted is the"
+                      " last.")
   console.out.print("Compiling, reading images and scoring are not counted."
                     " --json prints all of the configuration.")
 

@@ -60,6 +60,14 @@ def test_what_is_scored_and_not_trained_is_called_that(capsys):
   assert "all candidates" not in err
 
 
+def test_that_all_tries_are_counted_is_said(capsys):
+  given = ["transform", "resnet20", "--method", "replace", "--dataset",
+           "digits", "--image-size", "8", "--width", "0.5", "--dry-run"]
+  for tries, said in ((3, True), (1, False)):
+    assert cli.main([*given, "--tries", str(tries)]) == 0
+    assert ("All tries are counted" in capsys.readouterr().out) == said
+
+
 def test_how_images_of_an_absent_set_are_read_is_shown(capsys, monkeypatch,
                                                        tmp_path):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
