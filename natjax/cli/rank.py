@@ -171,10 +171,14 @@ def _drawn(count, total, seed):
 
 
 def _read(space, name):
-  """What is to be ranked, a chain as its space spells it."""
+  """What is to be ranked, as its space spells it."""
   if space.chain and inputs.names_folder(name) and (
       found := supernets.found_in(space, name)) is not None:
     return found
+  if space.name in cells1shot1.PARENTS:
+    network = inputs.read_architecture(name)
+    return (network.kind == "blocks" and zoo.nasbench1shot1.within(
+        space.name, network)) or network
   if not _is_macro(space):
     return inputs.read_architecture(name)
   layers = chains.from_text(name) if re.fullmatch("[0-9]+", name) else (

@@ -2,7 +2,9 @@
 
 Zela, Siems, Hutter: "NAS-Bench-1Shot1: Benchmarking and Dissecting One-shot
 Neural Architecture Search", ICLR 2020, section 3 (`zoo.nasbench1shot1`, which
-says where networks differ). What is found is a cell of NAS-Bench-101.
+says where networks differ). What is found is a cell of NAS-Bench-101, and is
+handed on without nodes that lead nowhere (a node is searched with its number of
+parents and need not be one), which the benchmark does not count either.
 
 In search, as in the released code: nodes that take all that comes before them
 have nothing to choose, and weigh nothing; pooling is not normalised. BN
@@ -32,7 +34,7 @@ def make(name: str) -> base.Space:
       name, own.graph(name), (*own.OPERATIONS, operations.SKIP,
                               operations.NULL),
       (tuple(choices), ((),)), several=False, search_bias=True,
-      parents=(tuple(parents), (0,)))
+      parents=(tuple(parents), (0,)), unfold=own.unfold)
 
 
 SPACES = tuple(map(make, nasbench1shot1.PARENTS))

@@ -197,7 +197,9 @@ class Paths:
 
   def cost(self, arrays: CellArrays) -> operations.Cost:
     """Of the network that is trained in the end, on the host."""
-    return exact.network(self.decode(arrays), self.connections.target)
+    return exact.network(
+        self.connections.space.written(self.decode(arrays)),
+        self.connections.target)
 
   def encode(self, architecture: records.Architecture) -> CellArrays:
     """An architecture of the space as arrays, on the host."""

@@ -105,7 +105,8 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None, *,
       gone or has not come within `JOIN_SECONDS`; it has to end this process.
 
   Raises:
-    InputError: jax cannot find the others by itself.
+    InputError: jax cannot find the others by itself, or they do not fit
+      together.
     errors.PeerLost: they cannot be connected to.
   """
   _slow_aborts()
@@ -117,11 +118,15 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None, *,
   late.daemon = True
   late.start()
   try:
+    if coordinator != "auto":  # jax aborts one that has another's number.
+      _meet(coordinator, num_processes, process_id)
     # jax waits for longer than `late`, since it aborts when it has waited.
     jax.distributed.initialize(
         None if coordinator == "auto" else coordinator, num_processes,
         process_id, initialization_timeout=2 * JOIN_SECONDS)
     _link(on_lost)
+  except errors.InputError:
+    raise
   except ValueError as e:
     raise errors.InputError(
         f"coordinator is {coordinator}, and jax found no other processes here"
@@ -131,6 +136,15 @@ def join(coordinator: str, num_processes: int | None, process_id: int | None, *,
     raise errors.PeerLost(f"no connection to the other processes: {e}") from e
   finally:
     late.cancel()
+
+
+def _meet(coordinator, count, number):
+  """Waits for all processes, which have to have numbers of their own."""
+  host, _, port = coordinator.rpartition(":")
+  if number == 0:
+    links.gather(int(port), count, 2 * JOIN_SECONDS)
+  else:
+    links.report(host.strip("[]"), int(port), number, count, 2 * JOIN_SECONDS)
 
 
 def _link(on_lost):

@@ -13,15 +13,103 @@ import socket
 import threading
 import time
 
+from natjax import errors
+
 SILENCE_SECONDS = 30  # After which a process is taken for gone.
 _BEAT_SECONDS = 1
+_HELLO, _GO, _NO = "natjax", "go", "no "
 
 
-def listen() -> socket.socket:
-  """Opens a port of the system's choice, on all addresses."""
+def listen(port: int = 0) -> socket.socket:
+  """Opens a port, or one of the system's choice, on all addresses."""
   both = socket.has_dualstack_ipv6()
-  return socket.create_server(("", 0), dualstack_ipv6=both, family=(
+  return socket.create_server(("", port), dualstack_ipv6=both, family=(
       socket.AF_INET6 if both else socket.AF_INET))
+
+
+def gather(port: int, count: int, seconds: float) -> None:
+  """Waits as process 0 until each of the others has come (`report`).
+
+  Args:
+    port: where they come to; it is free again in the end.
+    count: of all processes.
+    seconds: to wait for the next one.
+
+  Raises:
+    InputError: two have one number, or another count; all are told.
+    OSError: they have not come in time.
+  """
+  came: list[int] = []
+  waiting: list[socket.socket] = []
+  with contextlib.ExitStack() as stack:
+    server, problem = stack.enter_context(listen(port)), ""
+    server.settimeout(seconds)
+    while len(came) < count - 1 and not problem:
+      link = stack.enter_context(server.accept()[0])
+      link.settimeout(5)
+      try:
+        word, *numbers = link.recv(100).decode().split()
+        number, total = map(int, numbers)
+      except (OSError, ValueError):
+        continue  # A stranger.
+      if word != _HELLO:
+        continue
+      if total != count:
+        problem = (f"num-processes is {total} of process {number} and {count}"
+                   " of process 0")
+      elif number in came:
+        problem = f"process-id is {number} of two processes"
+      came.append(number)
+      waiting.append(link)
+    if problem:
+      problem += "; number all of them from 0, each once"
+    for link in waiting:
+      with contextlib.suppress(OSError):
+        link.sendall((_NO + problem if problem else _GO).encode())
+  if problem:
+    raise errors.InputError(problem)
+
+
+def report(host: str, port: int, number: int, count: int, seconds: float
+           ) -> None:
+  """Comes to process 0, which may not be there yet, and waits for the others.
+
+  Args:
+    host: of process 0.
+    port: where it waits (`gather`).
+    number: of this process.
+    count: of all.
+    seconds: to wait for process 0, and then for its answer.
+
+  Raises:
+    InputError: process 0 refuses, or who listens there does not wait for this
+      process.
+    OSError: no answer came in time.
+  """
+  deadline = time.monotonic() + seconds
+  answer = b""
+  while not answer:
+    try:
+      with socket.create_connection((host, port), timeout=5) as link:
+        link.sendall(f"{_HELLO} {number} {count}".encode())
+        link.settimeout(seconds)
+        answer = link.recv(1000)
+    except OSError:
+      if time.monotonic() > deadline:
+        raise
+    if not answer:  # It may have ended, and be started again.
+      if time.monotonic() > deadline:
+        raise TimeoutError(f"nobody answers at {host}:{port}")
+      time.sleep(0.2)
+  said = answer.decode(errors="replace")
+  if said.startswith(_NO):
+    raise errors.InputError(said.removeprefix(_NO))
+  if said != _GO:
+    raise errors.InputError(
+        f"at {host}:{port} nobody waits for process {number}: the processes"
+        " have begun without it, as with another one of this process-id, or it"
+        " is another program's port; number all of them from 0, each once, and"
+        " start them all again", "coordinator")
 
 
 def accept(server: socket.socket, count: int, token: str,

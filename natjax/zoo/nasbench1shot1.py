@@ -29,6 +29,7 @@ CHANNELS = (16, 32, 64)
 CELLS = 3  # Per stage.
 # By those of NAS-Bench-101, in their order.
 OPERATIONS = ("conv_3x3", "conv_1x1", "max_pool_3x3")
+_AT_ONCE = 2**14  # Cells of which identities are computed.
 _INPUT = 1  # A cell sees the output of the cell before it alone.
 
 
@@ -138,6 +139,46 @@ def cell_of(network: BlockNetwork) -> nasbench101.Cell:
       f"network {errors.short(network.name)} is none of NAS-Bench-1Shot1,"
       " which has one cell in all its stages; give one that a search in the"
       f" spaces {', '.join(nasbench1shot1.PARENTS)} finds")
+
+
+def unfold(found: BlockNetwork) -> BlockNetwork:
+  """What a search hands on: the network without what leads nowhere.
+
+  A node has its number of parents, and need not be one itself: it would be
+  trained and counted, and give nothing to the output.
+  """
+  return of_cell(cell_of(found))
+
+
+def within(name: str, found: BlockNetwork) -> BlockNetwork | None:
+  """A network of a space that has the cell of another network.
+
+  Args:
+    name: of the space (InputError).
+    found: of these spaces, of another one or of `of_cell`.
+
+  Returns:
+    The first of those that differ in what leads nowhere; None where the space
+    has none.
+  """
+  try:
+    edges, labels = nasbench101.to_arrays(cell_of(found))
+  except errors.InputError:
+    return None
+  alike = np.flatnonzero((_identities(name) == nasbench101.identity(
+      edges, labels)).all(-1))
+  return network(name, nasbench1shot1.all_genes(name)[alike[0]]) if (
+      alike.size) else None
+
+
+@functools.cache
+def _identities(name):
+  """Those of all cells of a space, u32[R, 2]."""
+  genes = nasbench1shot1.all_genes(name)
+  return np.concatenate([
+      nasbench101.identity(*nasbench101.pruned(*nasbench1shot1.to_arrays(
+          name, genes[start:start + _AT_ONCE])))
+      for start in range(0, len(genes), _AT_ONCE)])
 
 
 def _cell_of(network):

@@ -76,12 +76,43 @@ def test_drawn_paths_have_the_parents_of_their_nodes(name):
       again = own.encode(network)
       assert own.decode(again) == network
       assert float(own.madds(again)) == pytest.approx(
-          own.cost(again).madds / 1e6, rel=1e-5)
+          exact.network(network, PLACE).madds / 1e6, rel=1e-5)
+      # What leads nowhere is not handed on.
+      assert own.cost(again) == exact.network(
+          zoo.nasbench1shot1.unfold(network), PLACE)
   for count, values in zip(
       nasbench1shot1.counts(name), np.transpose(found), strict=True):
     share = np.bincount(values, minlength=count) / 300
     np.testing.assert_allclose(share, 1 / count, atol=5 * np.sqrt(
         1 / count / 300))
+
+
+def identity(network):
+  return nasbench101.identity(*nasbench101.to_arrays(
+      zoo.nasbench1shot1.cell_of(network))).tolist()
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_what_leads_nowhere_is_left_out_and_found_again(name):
+  rng = np.random.default_rng(3)
+  genes = nasbench1shot1.all_genes(name)
+  less = 0
+  for row in genes[rng.integers(0, len(genes), 40)]:
+    network = zoo.nasbench1shot1.network(name, row)
+    found = spaces.get(name).written(network)
+    assert found == exports.parse(nasbench101.to_text(
+        nasbench1shot1.cell(name, row)))
+    before, after = (exact.network(x, PLACE) for x in (network, found))
+    fewer = len(found.blocks[0].nodes) < len(network.blocks[0].nodes)
+    assert (after != before) == fewer and max(after) <= max(before)
+    less += fewer
+    again = zoo.nasbench1shot1.within(name, found)
+    assert zoo.nasbench1shot1.genes_of(name, again) is not None
+    assert identity(again) == identity(found) == identity(network)
+  assert 0 < less < 40
+  assert zoo.nasbench1shot1.within(name, zoo.get("resnet20")) is None
+  other = exports.parse("0100:input,output")
+  assert zoo.nasbench1shot1.within(name, other) is None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -274,6 +274,20 @@ def test_processes_that_were_given_different_things_are_refused(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("other,said", [
+    (["--num-processes", "3"], "num-processes is 3 of process 1 and 2 of"),
+    (["--process-id", "1", "--num-processes", "3"], "process-id is 1 of two")])
+def test_processes_that_do_not_fit_together_are_refused(other, said, tmp_path):
+  count = 3 if "--process-id" in other else 2
+  for process in start(
+      tmp_path / "run", tmp_path / "cache", count=count, other=other):
+    _, text = process.communicate(timeout=100)
+    assert process.returncode == 2, text
+    assert re.search(f"natjax: {said}", text), text
+  assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("flags,message", [
     (["--coordinator", "localhost:1234"], "all three"),
     (["--num-processes", "2", "--process-id", "0"], "all three"),

@@ -1,11 +1,14 @@
 """Processes hear of each other's end."""
 
+from concurrent import futures
 import queue
 import socket
 import threading
+import time
 
 import pytest
 
+from natjax import errors
 from natjax.training import links
 
 
@@ -84,3 +87,74 @@ def test_processes_that_live_hear_nothing_and_may_end(joined, monkeypatch):
 def test_who_does_not_come_is_not_waited_for_for_ever():
   with pytest.raises(OSError):
     links.accept(links.listen(), 1, "secret", 0.05)
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(("", 0))
+    return s.getsockname()[1]
+
+
+def meet(others, count=3, seconds=20, begun=0.0):
+  """What process 0 and each of the others, (number, count), came to."""
+  port = free_port()
+  with futures.ThreadPoolExecutor(len(others) + 1) as pool:
+    first = pool.submit(
+        lambda: time.sleep(begun) or links.gather(port, count, seconds))
+    rest = [pool.submit(links.report, "localhost", port, *other, seconds)
+            for other in others]
+    return [found.exception(30) for found in (first, *rest)]
+
+
+def test_processes_meet_in_any_order():
+  assert meet([(2, 3), (1, 3)]) == [None] * 3
+  assert meet([(1, 2)], 2, begun=0.5) == [None] * 2
+
+
+@pytest.mark.parametrize("others,said", [
+    ([(1, 3), (1, 3)], "process-id is 1 of two processes"),
+    ([(1, 2), (1, 2)], "num-processes is 2 of process 1 and 3 of process 0")])
+def test_processes_that_do_not_fit_together_are_told(others, said):
+  first, *rest = meet(others, seconds=3)
+  assert isinstance(first, errors.InputError) and said in str(first)
+  # One may have come too late to be told.
+  assert str(first) in map(str, rest) and all(rest)
+
+
+def test_who_comes_when_the_others_have_begun_is_refused():
+  with socket.create_server(("", 0)) as server:
+    port = server.getsockname()[1]
+
+    def other():
+      link, _ = server.accept()
+      link.recv(100)
+      link.sendall(b"\0\0\x12\4\0")
+      link.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with pytest.raises(errors.InputError, match="nobody waits for process 1"):
+      links.report("localhost", port, 1, 2, 20)
+    thread.join()
+
+
+def test_a_stranger_does_not_count_and_nobody_waits_for_ever():
+  port = free_port()
+  with futures.ThreadPoolExecutor(1) as pool:
+    first = pool.submit(links.gather, port, 2, 3)
+    for said in (b"GET / HTTP/1.1\n", b"other 1 2", b"natjax 1 2"):
+      for _ in range(100):
+        try:
+          link = socket.create_connection(("localhost", port))
+          break
+        except ConnectionRefusedError:
+          time.sleep(0.05)
+      link.sendall(said)
+      if said.startswith(b"natjax"):
+        assert link.recv(100) == b"go"
+      link.close()
+    assert first.exception(20) is None
+  with pytest.raises(OSError):
+    links.gather(port, 2, 0.05)
+  with pytest.raises(OSError):
+    links.report("localhost", port, 1, 2, 0.3)
