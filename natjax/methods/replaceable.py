@@ -79,6 +79,12 @@ class Replaceable:
     self.network = network_lib.module(space.graph, place)
     ground = ground_lib.Ground(space, place, scheme="natpp")
     self._decisions, around = ground.decisions, ground.around()
+    if strange := sorted(new - {*ground.candidates}):
+      raise errors.InputError(
+          f"operations names {', '.join(strange)}, and only"
+          f" {', '.join(ground.candidates)} may come to stand in this"
+          " architecture (an operation of your own where it stands in it"
+          " already); name some of these", "operations")
     costs = ground.edge_costs(space.graph)
     self._sites = {ge: at for _, ge, at in ground.sites()}
     places, madds = [], []

@@ -1,5 +1,6 @@
 """What may replace an operation, and the choice of replacements."""
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -16,6 +17,7 @@ from natjax.methods import lessons as lessons_lib
 from natjax.methods import replacements
 from natjax.networks import network as network_lib
 from tests import architectures
+from tests.toys import toy_operation
 
 FRAME = records.Frame(10, 8)
 SKELETON = records.Skeleton("cifar", 4, 3, 10, 8)
@@ -305,6 +307,27 @@ def test_names_of_no_use_are_refused(allowed, words):
   with pytest.raises(errors.InputError, match=words) as e:
     replacements.Replacements(RESIDUAL, FRAME, allowed=allowed)
   assert e.value.field == "operations"
+
+
+@pytest.mark.parametrize("kind, takes", [("scale", False), ("sep_conv", True)])
+def test_what_takes_the_place_of_an_operation_of_ones_own(kind, takes):
+  own = dataclasses.replace(
+      toy_operation.OPERATION, type=kind, kernel_size=3)
+  place = records.Skeleton("cifar", 8, 4, 10, 8)
+  with operations.registered(own):
+    with pytest.raises(errors.InputError, match=f"names {own.name}, and only"):
+      replacements.Replacements(
+          zoo.get("darts"), place, "cell", allowed=f"conv_1x1,{own.name}")
+    cells = zoo.get("darts")
+    first, *others = cells.normal.edges
+    cells = cells._replace(normal=cells.normal._replace(edges=(
+        first._replace(operation=own.name), *others)))
+    names = [where.names for where in replacements.Replacements(
+        cells, place, "cell").places]
+    here, = [some for some in names if some[0] == own.name]
+    assert {"skip_connect", "null"} <= {*here}
+    assert ("max_pool_3x3" in here) == takes
+    assert any(own.name in some[1:] for some in names) == takes
 
 
 def test_the_solver_prints_nothing(capfd):
