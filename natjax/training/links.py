@@ -30,6 +30,8 @@ def listen(port: int = 0) -> socket.socket:
 def gather(port: int, count: int, seconds: float) -> None:
   """Waits as process 0 until each of the others has come (`report`).
 
+  One that ends while it waits, and is started again, may come again.
+
   Args:
     port: where they come to; it is free again in the end.
     count: of all processes.
@@ -39,12 +41,11 @@ def gather(port: int, count: int, seconds: float) -> None:
     InputError: two have one number, or another count; all are told.
     OSError: they have not come in time.
   """
-  came: list[int] = []
-  waiting: list[socket.socket] = []
+  waiting: dict[int, socket.socket] = {}
   with contextlib.ExitStack() as stack:
     server, problem = stack.enter_context(listen(port)), ""
     server.settimeout(seconds)
-    while len(came) < count - 1 and not problem:
+    while len(waiting) < count - 1 and not problem:
       link = stack.enter_context(server.accept()[0])
       link.settimeout(5)
       try:
@@ -54,20 +55,40 @@ def gather(port: int, count: int, seconds: float) -> None:
         continue  # A stranger.
       if word != _HELLO:
         continue
+      waiting = {n: link for n, link in waiting.items()
+                 if not _has_ended(link)}
       if total != count:
         problem = (f"num-processes is {total} of process {number} and {count}"
                    " of process 0")
-      elif number in came:
+      elif number in waiting:
         problem = f"process-id is {number} of two processes"
-      came.append(number)
-      waiting.append(link)
-    if problem:
-      problem += "; number all of them from 0, each once"
-    for link in waiting:
-      with contextlib.suppress(OSError):
-        link.sendall((_NO + problem if problem else _GO).encode())
+      if problem:
+        problem += "; number all of them from 0, each once"
+        _say(link, _NO + problem)
+      else:
+        waiting[number] = link
+    for link in waiting.values():
+      _say(link, _NO + problem if problem else _GO)
   if problem:
     raise errors.InputError(problem)
+
+
+def _say(link, text):
+  with contextlib.suppress(OSError):
+    link.sendall(text.encode())
+
+
+def _has_ended(link):
+  """Whether the other side of a connection is gone; it is asked nothing."""
+  link.setblocking(False)
+  try:
+    return not link.recv(1, socket.MSG_PEEK)
+  except BlockingIOError:
+    return False
+  except OSError:
+    return True
+  finally:
+    link.settimeout(5)
 
 
 def report(host: str, port: int, number: int, count: int, seconds: float

@@ -121,6 +121,27 @@ def test_processes_that_do_not_fit_together_are_told(others, said):
   assert str(first) in map(str, rest) and all(rest)
 
 
+def test_who_ends_while_it_waits_may_come_again():
+  port = free_port()
+  with futures.ThreadPoolExecutor(3) as pool:
+    first = pool.submit(links.gather, port, 3, 20)
+    for _ in range(100):
+      try:
+        ended = socket.create_connection(("localhost", port))
+        break
+      except ConnectionRefusedError:
+        time.sleep(0.05)
+    with ended:
+      ended.sendall(b"natjax 1 3")
+      time.sleep(0.2)
+    # Others begin only when it has come again.
+    other = pool.submit(links.report, "localhost", port, 2, 3, 20)
+    with pytest.raises(TimeoutError):
+      other.result(0.5)
+    again = pool.submit(links.report, "localhost", port, 1, 3, 20)
+    assert [f.exception(30) for f in (first, other, again)] == [None] * 3
+
+
 def test_who_comes_when_the_others_have_begun_is_refused():
   with socket.create_server(("", 0)) as server:
     port = server.getsockname()[1]
