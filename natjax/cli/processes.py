@@ -20,6 +20,8 @@ LOST, UNEXPECTED = 4, 70
 _CODES: dict[type[Exception], int] = {
     errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _FULL = re.compile("RESOURCE_EXHAUSTED|[Oo]ut of memory")  # As XLA says it.
+# As the system's loader says it.
+_UNMAPPED = re.compile("failed to map segment|[Cc]annot allocate memory")
 _speaking = threading.Lock()
 _joined: Any = None  # Of one of several processes, `training.distributed`.
 
@@ -102,6 +104,10 @@ def _code(call, leave):
     if (line := _no_backend(e) or _told_otherwise(e)) is not None:
       _say(line)
       return _CODES[errors.InputError]
+    if isinstance(e, ImportError) and _UNMAPPED.search(str(e)):
+      _say(f"a library finds no room in memory ({errors.cause(e)[:200]});"
+           " allow this process more (ulimit -v)")
+      return 1
     if isinstance(e, MemoryError) or _FULL.search(str(e)):
       _say("the memory is full; give a smaller batch-size, fewer channels or"
            f" smaller images ({errors.cause(e)[:200]})")
@@ -137,12 +143,14 @@ def _follows_interrupt(error):
 def _warning_in_a_line():
   """Says the library's own warnings as its refusals are said."""
   show = warnings.showwarning
+  own = os.path.dirname(errors.__file__)
 
-  def say(message, category, *others, **more):
-    if issubclass(category, errors.ResumedElsewhere):
+  def say(message, category, filename, *others, **more):
+    if issubclass(category, errors.ResumedElsewhere) or (
+        filename.startswith(own)):
       _say(f"warning: {message}")
     else:
-      show(message, category, *others, **more)
+      show(message, category, filename, *others, **more)
 
   warnings.simplefilter("always", errors.ResumedElsewhere)
   warnings.showwarning = say

@@ -18,6 +18,7 @@ import numbers
 import os
 import sys
 from typing import Any
+import warnings
 
 import jax
 from jax.experimental import multihost_utils
@@ -44,6 +45,9 @@ _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin",
 # does not know the flag would not start, so it is set for those that do.
 _CUDA_FLAG = "--xla_gpu_enable_triton_gemm=false"
 _CUDA_FLAG_BELOW = (0, 13)
+# Bytes of addresses below which jax was seen to abort a process as it compiled
+# and trained a small network on the CPU (at 2.3 GB; jax 0.10.2).
+_ADDRESSES = 4e9
 
 
 def configure_compilation(
@@ -59,7 +63,18 @@ def configure_compilation(
     cache_dir: of the cache; None is $NATJAX_CACHE, else `natjax` in the user's
       cache folder. A cache that was configured already (for example through
       $JAX_COMPILATION_CACHE_DIR) is left alone.
+
+  Warns:
+    UserWarning: the cache's folder cannot be made or written, or this process
+      may have so few addresses (`ulimit -v`) that jax may abort it.
   """
+  if resource is not None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESSES:
+      warnings.warn(
+          f"this process may have {limit / 1e9:.1f} GB of addresses (ulimit"
+          " -v), and where that is too little jax aborts it without a word;"
+          f" allow {_ADDRESSES / 1e9:.0f} GB or more", stacklevel=2)
   found = [p for p in _PLUGINS if importlib.util.find_spec(p)]
   if not found:
     _set_flag(_CPU_FLAG)
@@ -68,10 +83,27 @@ def configure_compilation(
     _set_flag(_CUDA_FLAG)
   if jax.config.values["jax_compilation_cache_dir"] is None:
     from natjax.data import cache  # Quick commands do without its room.
-    jax.config.update(
-        "jax_compilation_cache_dir", str(cache_dir or cache.folder()))
+    folder, least = str(cache_dir or cache.folder()), 0.0
+    if (why := _unwritable(folder)) is not None:
+      warnings.warn(
+          f"{folder}: {why}; compiled programs are not kept there, so that the"
+          " next start is as slow as this one; let NATJAX_CACHE name a folder"
+          " that can be written", stacklevel=2)
+      if not os.path.isdir(folder):
+        return
+      least = math.inf  # What it has is read, and nothing is written.
+    jax.config.update("jax_compilation_cache_dir", folder)
     # All: a start compiles some hundred small programs besides.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+def _unwritable(folder):
+  """Why a folder cannot be made or written; None where it can."""
+  try:
+    os.makedirs(folder, exist_ok=True)
+  except OSError as e:
+    return e.strerror
+  return None if os.access(folder, os.W_OK | os.X_OK) else "not writable"
 
 
 def _set_flag(flag):

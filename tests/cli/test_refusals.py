@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 
 import jax
 import pytest
@@ -354,6 +355,29 @@ def test_a_memory_that_is_full_is_no_fault(monkeypatch, capsys, error):
   text = capsys.readouterr().err
   assert text.startswith("natjax: the memory is full; give a smaller batch")
   assert text.count("\n") == 1
+
+
+def test_a_library_that_finds_no_room_is_no_fault(monkeypatch, capsys):
+  def fail(args):
+    raise ImportError("a.so: failed to map segment from shared object")
+
+  monkeypatch.setattr(inspection, "run_list", fail)
+  assert cli.main(["list"]) == 1
+  text = capsys.readouterr().err
+  assert text.startswith("natjax: a library finds no room in memory (ImportEr")
+  assert text.count("\n") == 1
+
+
+def test_warnings_of_the_library_are_lines(monkeypatch, capsys):
+  def warn(args):
+    warnings.warn_explicit("few\naddresses", UserWarning, cli.__file__, 1)
+    return 0
+
+  monkeypatch.setattr(inspection, "run_list", warn)
+  with warnings.catch_warnings():
+    warnings.simplefilter("default")
+    assert cli.main(["list"]) == 0
+  assert capsys.readouterr().err == "natjax: warning: few addresses\n"
 
 
 def test_a_flag_of_the_other_command_is_told(capsys):

@@ -50,6 +50,46 @@ def test_a_later_jax_is_not_told_of_a_flag_that_it_may_not_know(
   assert configured(["jax_cuda13_plugin"]) == []
 
 
+@pytest.fixture
+def kept():
+  """Where jax keeps programs, and which, are as they were in the end."""
+  names = ("jax_compilation_cache_dir",
+           "jax_persistent_cache_min_compile_time_secs")
+  before = {name: jax.config.values[name] for name in names}
+  jax.config.update(names[0], None)
+  yield lambda: [jax.config.values[name] for name in names]
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def test_programs_are_kept_where_that_can_be_written(kept, tmp_path):
+  devices.configure_compilation(tmp_path / "a" / "b")
+  assert kept() == [str(tmp_path / "a" / "b"), 0]
+  assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_cache_that_cannot_be_written_is_told_once_and_read(
+    kept, tmp_path, monkeypatch):
+  monkeypatch.setattr(devices.os, "access", lambda *args: False)
+  with pytest.warns(UserWarning, match=f"{tmp_path}: not writable; compiled"):
+    devices.configure_compilation(tmp_path)
+  assert kept() == [str(tmp_path), float("inf")]
+
+
+def test_a_cache_that_cannot_be_made_is_told(kept, tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.warns(UserWarning, match="file: File exists; compiled programs"):
+    devices.configure_compilation(tmp_path / "file")
+  jax.jit(lambda x: x * 3.25 + 1)(jnp.ones(3))  # Without another warning.
+
+
+def test_few_addresses_are_told(monkeypatch):
+  limits = lambda what: (int(1.5e9), -1)
+  monkeypatch.setattr(devices.resource, "getrlimit", limits)
+  with pytest.warns(UserWarning, match=r"1.5 GB of addresses \(ulimit -v\)"):
+    devices.configure_compilation()
+
+
 @pytest.mark.long
 def test_a_program_goes_with_what_it_was_made_of():
   """`jax.pmap` keeps it, and so would exhaust the mappings of a process."""
