@@ -13,6 +13,9 @@ scored: `run` is one program for scores that can be traced, as of a table, and
 maps over seeds; `search` asks a score on the host, generation by generation.
 No candidate is scored twice, none that breaks a constraint is scored at all.
 
+Over a budget that next to nothing drawn uniformly keeps to, random candidates
+are drawn around the cheapest architecture instead (`among`).
+
 Where this differs from the authors' code: their 20 generations are the first,
 drawn at random, and 19 more, as here; a place in a generation for which ten
 children were refused is filled at random, where they count the refused ones of
@@ -34,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
+from natjax.costs import budget as budget_lib
 from natjax.spaces import places
 from natjax.training import settings
 
@@ -171,7 +175,7 @@ class Evolution:
 
   def __init__(self, counts: Sequence[int], config: Any, *,
                legal: places.Legal | None = None,
-               around: Sequence[int] | None = None,
+               around: Sequence[int] | np.ndarray | None = None,
                same: Same | None = None):
     """Args:
       counts: of every place, how many choices it has; genes are below them.
@@ -365,6 +369,40 @@ class Evolution:
           f"none of {self.config.population * _AT_ONCE * _ROUNDS} candidates"
           " drawn at random keeps to the constraints; allow more")
     return Found(np.concatenate(genes), np.concatenate(scores))
+
+
+def among(found: places.Places, config: Any,
+          limits: budget_lib.Budget) -> Evolution:
+  """An evolution of a space's architectures within a budget.
+
+  Where none of some thousand that are drawn uniformly keeps to it, they are
+  drawn around the cheapest architecture (`Evolution`).
+
+  Args:
+    found: the space's places.
+    config: has the fields of `EvolutionConfig`.
+    limits: of parameters and multiply-adds.
+
+  Raises:
+    InputError: nothing keeps to the budget, or costs do not add up.
+  """
+  legal = found.legal(limits)
+  uniform = Evolution(found.counts, config, legal=legal)
+  if not limits or uniform.draws():
+    return uniform
+  near = Evolution(found.counts, config, legal=legal,
+                   around=found.cheapest(limits))
+  if near.draws():
+    return near
+  raise errors.InputError(refusal(found, limits))
+
+
+def refusal(found: places.Places, limits: budget_lib.Budget) -> str:
+  """That nothing in a space keeps to a budget, and what the least is."""
+  least = limits.of(found.cost(found.cheapest(limits)))
+  return (f"nothing drawn from search space '{found.connections.space.name}'"
+          f" keeps to the budget ({limits.text()}); its cheapest architecture"
+          f" has {least}; allow more")
 
 
 def _bits(rng, rows, columns):

@@ -7,6 +7,9 @@ what was found. Every node keeps K edges from different earlier nodes, all
 equally likely, with an operation that is equally likely too; where a space
 takes its graph's edges as they are, an operation is drawn for each.
 
+Over a budget that none of a thousand draws keeps to, architectures are drawn
+around the cheapest one instead.
+
 All candidates are trained by one compiled program, from the same initial
 weights, as networks of their own (running BN, without drop path and auxiliary
 head). A single candidate is not trained.
@@ -212,6 +215,8 @@ class RandomSearch:
         norm="running", axis_name=None)
     self.per_candidate = config.epochs * steps["weights"]
     self.optimizer = optimizers.scheduled(config, self.per_candidate)
+    self.places = places_lib.Places(self.connections)
+    self._rare = self._uniform(np.random.default_rng(0)) is None
     try:
       like = self.draw(np.random.default_rng(0))
     except errors.NotMet as e:
@@ -219,15 +224,8 @@ class RandomSearch:
     self.trains = config.score == "trained"
     self.evolution: evolution.Evolution | None = None
     if config.search == "evolution":
-      self.places = places_lib.Places(self.connections)
-      self.evolution = evolution.Evolution(
-          self.places.counts, config, legal=self.places.legal(self.limits))
       self._like = self._encode(like)
-      if self.limits and not self.evolution.draws():
-        raise errors.InputError(
-            "no architecture that an evolution drew from search space"
-            f" '{self.space.name}' keeps to the budget ({self.limits.text()});"
-            " allow more")
+      self.evolution = evolution.among(self.places, config, self.limits)
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -245,14 +243,38 @@ class RandomSearch:
 
   def draw(self, rng: np.random.Generator) -> codec.Architecture:
     """Draws an architecture within the budget (errors.NotMet)."""
+    kept = None if self._rare else self._uniform(rng)
+    if kept is not None:
+      return self.connections.architecture(kept)
+    if not self.connections.adds_up:
+      raise errors.NotMet(
+          f"none of {_TRIES} architectures drawn from search space"
+          f" '{self.space.name}' keeps to the budget ({self.limits.text()});"
+          " allow more")
+    return self._draw_near(rng)
+
+  def _uniform(self, rng):
+    """What is kept, all equally likely; None if no draw keeps to the budget."""
     for _ in range(_TRIES):
       kept = [self._draw(rng, group) for group in self.connections.groups]
       if not self.limits or self.limits.allows(self.connections.cost(kept)):
-        return self.connections.architecture(kept)
-    raise errors.NotMet(
-        f"none of {_TRIES} architectures drawn from search space"
-        f" '{self.space.name}' keeps to the budget ({self.limits.text()});"
-        " allow more")
+        return kept
+    return None
+
+  def _draw_near(self, rng):
+    """One around the cheapest: each choice is another one with a probability.
+
+    That probability is itself uniform in [0, 1], as of an evolution's.
+    """
+    size = (_TRIES, len(self.places.counts))
+    genes = np.where(
+        rng.random(size) < rng.random((_TRIES, 1)),
+        rng.integers(0, self.places.counts, size),
+        self.places.cheapest(self.limits)).astype(np.int32)
+    good = np.asarray(self.places.legal(self.limits)(jnp.asarray(genes)))
+    if not good.any():
+      raise errors.NotMet(evolution.refusal(self.places, self.limits))
+    return self.places.architecture(genes[good.argmax()])
 
   def _draw(self, rng, group):
     may = self.connections.kept(group)

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors, spaces
+from natjax import spaces
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
@@ -126,7 +126,7 @@ class SPOS(single_path.SinglePath):
 
     Raises:
       InputError: as there, a window without an end, or one or a budget that no
-        path keeps to.
+        path keeps to (`evolution.among`).
     """
     config = resolve(config, space.graph.kind)
     super().__init__(config, space, **sizes)
@@ -135,12 +135,7 @@ class SPOS(single_path.SinglePath):
     self.places = places_lib.Places(self.connections)
     bred = config if config.search == "evolution" else (
         evolution.drawn(config))
-    self.evolution = evolution.Evolution(
-        self.places.counts, bred, legal=self.places.legal(self.limits))
-    if self.limits and not self.evolution.draws():
-      raise errors.InputError(
-          f"no architecture drawn from search space '{space.name}' keeps to the"
-          f" budget ({self.limits.text()}); allow more")
+    self.evolution = evolution.among(self.places, bred, self.limits)
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""

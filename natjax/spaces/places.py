@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
+from natjax import errors, operations
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
@@ -158,6 +158,34 @@ class Places:
       return good if keeps is None else good & keeps(genes)
 
     return legal
+
+  def cheapest(self, limits: budget_lib.Budget) -> np.ndarray:
+    """The genes i32[P] of what costs least, where costs add up.
+
+    Args:
+      limits: what is limited counts, in parts of its limit; of several kinds
+        their sum.
+    """
+    price = sum(cost / limit for cost, limit in zip(
+        self.connections.costs[0], limits[:2], strict=True)
+        if limit is not None)
+    table = np.where(self._table < 0, np.inf, np.asarray(price)[self._table])
+    choice, least = table.argmin(-1), table.min(-1)  # [slots, ways].
+    genes = np.zeros(len(self.counts), np.int32)
+    for way in {way for way, _ in self._slots}:
+      slots = [k for k, slot in enumerate(self._slots) if slot[0] == way]
+      best = np.zeros(len(slots), int)
+      if way >= 0:
+        best[:] = genes[way] = least[slots].sum(0).argmin()
+      for k, row in zip(slots, best, strict=True):
+        genes[self._slots[k][1]] = choice[k, row]
+    return genes
+
+  def cost(self, genes: np.ndarray) -> operations.Cost:
+    """What the architecture of genes i32[P] costs, where costs add up."""
+    costs, bare = self.connections.costs
+    stands = np.asarray(self.stands(jnp.asarray(genes)[None]))[0]
+    return operations.Cost(*map(int, bare + costs[:, stands].sum(1)))
 
   def architecture(self, genes: np.ndarray) -> records.Architecture:
     """The architecture of genes i32[P], on the host."""

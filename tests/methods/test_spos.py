@@ -276,6 +276,18 @@ def test_settings_that_do_not_fit_are_refused(change, message):
   assert "\n" not in str(e.value)
 
 
+def test_a_budget_that_no_uniform_draw_keeps_to_is_kept():
+  method = spos.SPOS(
+      config("blocks", max_madds="2.3M", population=8),
+      spaces.get("proxyless"), target=records.Frame(10, 32),
+      steps_per_epoch=1, num_classes=10, image_size=32)
+  found = method.evolution.search(
+      jax.random.key(0), lambda genes: genes.sum(-1)).genes
+  costs = [exact.network(method.places.architecture(genes), records.Frame(
+      10, 32)).madds for genes in found]
+  assert len(costs) == 8 and len({*costs}) > 3 and max(costs) <= 2.3e6
+
+
 def test_presets_hold_for_all_kinds_of_spaces():
   for preset in ("demo", "small", "paper"):
     for kind in ("cells", "blocks", "chain"):

@@ -1,6 +1,7 @@
 """Architectures as choices at places."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -84,6 +85,32 @@ def test_a_budget_is_kept_to_the_parameter(name):
     np.testing.assert_array_equal(
         np.asarray(found.legal(limits)(every)),
         [limits.allows(cost(genes)) for genes in every])
+
+
+@pytest.mark.parametrize("name", [
+    "nasbench201", "s3", "nasbench1shot1-1", "shufflenet"])
+def test_the_cheapest_is_as_cheap_as_any(name):
+  found, place = make(name)
+  limits = budget.Budget(1e5, 1e7)
+  best = found.cheapest(limits)
+  least = exact.network(found.architecture(best), place)
+  assert found.cost(best)[:2] == least[:2]
+  # No choices at one place or two are cheaper, nor is anything drawn.
+  others = [np.random.default_rng(0).integers(0, found.counts, (
+      1000, len(found.counts)))]
+  for at in itertools.combinations(range(len(found.counts)), 2):
+    for choice in itertools.product(*(range(found.counts[p]) for p in at)):
+      others.append(best[None].copy())
+      others[-1][0, at] = choice
+  every = np.concatenate(others)
+  every = every[np.asarray(found.legal(budget.Budget())(every))]
+  assert len(every) > 100
+  costs, bare = found.connections.costs
+  spent = bare[:, None] + costs[:, np.asarray(found.stands(every))].sum(-1)
+  assert (spent.T / limits[:2]).sum(-1).min() == pytest.approx(
+      sum(np.divide(least[:2], limits[:2])))
+  one = found.cost(found.cheapest(budget.Budget(madds=1.0)))
+  assert one.madds <= spent[1].min()
 
 
 def test_costs_that_do_not_add_up_have_no_budget():
