@@ -95,7 +95,7 @@ def read(path: pathlib.Path, architecture: records.Architecture,
 
 
 def with_classifier(name: str, variables: Any, like: Any, *, last: str,
-                    seed: int = 0) -> Read:
+                    seed: int = 0, other: str = "") -> Read:
   """A network's variables by natjax's names, with a classifier that fits.
 
   As `read`: one of other classes, or none, is drawn. Variables that differ in
@@ -107,6 +107,7 @@ def with_classifier(name: str, variables: Any, like: Any, *, last: str,
     like: those of the architecture, arrays or their shapes.
     last: the name of the classifier's layer.
     seed: of a classifier that is drawn.
+    other: what is known of classes that are others, though they are as many.
   """
   held, wanted = (
       {path: np.shape(leaf) for path, leaf in (
@@ -118,7 +119,8 @@ def with_classifier(name: str, variables: Any, like: Any, *, last: str,
       for shapes in (held, wanted))
   rest = {path: shape for path, shape in held.items() if path not in theirs
           and (path in wanted or path[1:2] != ("auxiliary",))}
-  anew = _another(theirs, ours)
+  anew = _another(theirs, ours) or (
+      f"has a classifier of other classes ({other})" if other and ours else "")
   if not anew or rest != {
       path: shape for path, shape in wanted.items() if path not in ours}:
     return Read(variables, "")

@@ -22,7 +22,7 @@ from natjax.interchange import files
 from natjax.interchange import weights as interchange
 from natjax.networks import grad_cam, inherit
 from natjax.networks import network as network_lib
-from natjax.pipeline import run_files, runs, shapes
+from natjax.pipeline import run_data, run_files, runs, shapes
 from natjax.training import fit as fit_lib
 from natjax.training import settings
 
@@ -83,8 +83,8 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
 
 def read_weights(
     path: pathlib.Path, architecture: codec.Architecture, place: records.Place,
-    like: Callable[[codec.Architecture], Any], *, seed: int = 0
-) -> interchange.Read:
+    like: Callable[[codec.Architecture], Any], *, seed: int = 0,
+    classes: Sequence[str]) -> interchange.Read:
   """The variables of an architecture in a file, natjax's own or another's.
 
   Those of a network of blocks may be numbered as `codec.pad` numbers them.
@@ -97,6 +97,7 @@ def read_weights(
       own are left to the caller.
     seed: of a classifier that is drawn, where the file has other classes or
       none.
+    classes: names of those that are wanted; a run's network knows its own.
 
   Raises:
     InputError: as `load_weights`, or as `interchange.weights.read`.
@@ -105,15 +106,27 @@ def read_weights(
   if path.exists() and not files.is_own(path):
     return interchange.read(path, architecture, place, seed=seed)
   found, padded = load_weights(path), codec.pad(architecture)
+  other = _other_classes(path, classes)
   fit = lambda spelled: interchange.with_classifier(
-      path.name, found, like(spelled), seed=seed, last=network_lib.names(
-          codec.expand(architecture, place)).head[-1])
+      path.name, found, like(spelled), seed=seed, other=other,
+      last=network_lib.names(codec.expand(architecture, place)).head[-1])
   if padded != architecture:
     read = fit(padded)
     if not misfits(read.variables, like(padded)):
       return read._replace(variables=inherit.renumbered(
           read.variables, like(architecture)))
   return fit(architecture)
+
+
+def _other_classes(path, classes):
+  """In what the classes differ that a run's network was trained for, or ""."""
+  result = path.with_name(run_files.RESULT)
+  if path.name != run_files.WEIGHTS or not result.is_file():
+    return ""
+  found = run_files.read_json(result)
+  names = found.get("class_names") if isinstance(found, dict) else None
+  return run_data.other_classes(names, classes) if isinstance(
+      names, list) and all(isinstance(name, str) for name in names) else ""
 
 
 def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:

@@ -1,5 +1,6 @@
 """The data set of a run: how its configuration has it, and how it is found."""
 
+from collections.abc import Sequence
 import os
 from typing import Any
 import zlib
@@ -106,16 +107,28 @@ def load(out: str | os.PathLike[str], name: str | None = None,
         f" has {found.num_classes}; name the set that they were trained on")
   # Without labels it is the set's own classes that features are judged by.
   there = () if same or config.get("simclr") else _class_names(out)
-  here = found.class_names
+  if differ := other_classes(there, found.class_names):
+    raise errors.InputError(
+        f"{out} has networks for other classes than {found.name}: {differ};"
+        " name a set of the same classes, in the same order", "dataset")
+  return found, same
+
+
+def other_classes(there: Sequence[str], here: Sequence[str]) -> str:
+  """The first difference of as many classes, in words; "" if there is none.
+
+  Example:
+    >>> other_classes(("cat", "dog"), ("dog", "cat"))
+    "'cat' there, 'dog' here"
+    >>> other_classes(("cat", "dog"), ("0", "1"))
+    ''
+  """
   differ = [pair for pair in zip(there, here, strict=False)
             if pair[0] != pair[1]]
-  if differ and not _may_be_one(there, here):
-    one, other = map(errors.short, differ[0])
-    raise errors.InputError(
-        f"{out} has networks for other classes than {found.name}:"
-        f" {one} there, {other} here; name a set of the same classes,"
-        " in the same order", "dataset")
-  return found, same
+  if not differ or _may_be_one(there, here):
+    return ""
+  one, other = map(errors.short, differ[0])
+  return f"{one} there, {other} here"
 
 
 def _may_be_one(there, here):

@@ -265,7 +265,8 @@ class Trainer:
   def read(self, path: pathlib.Path, architecture: codec.Architecture) -> Any:
     """A network's variables in a file that the first process reads."""
     return self.share(architecture, lambda: networks_lib.read_weights(
-        path, architecture, self.place, self.like, seed=self.seed).variables)
+        path, architecture, self.place, self.like, seed=self.seed,
+        classes=self.dataset.class_names).variables)
 
   def share(self, architecture: codec.Architecture,
             read: Callable[[], Any]) -> Any:

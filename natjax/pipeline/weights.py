@@ -182,7 +182,8 @@ def read(path: pathlib.Path, architecture: codec.Architecture,
 def _read(path, architecture, trainer):
   like = trainer.like(architecture)
   found = networks_lib.read_weights(
-      path, architecture, trainer.place, trainer.like, seed=trainer.seed)
+      path, architecture, trainer.place, trainer.like, seed=trainer.seed,
+      classes=trainer.dataset.class_names)
   check(found.variables, like)
   # Without an auxiliary head beside.
   return found._replace(variables=trees.restrict(found.variables, like))

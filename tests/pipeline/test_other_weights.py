@@ -167,6 +167,37 @@ def test_a_classifier_of_other_classes_is_said_and_drawn_by_the_seed(
   assert kernels[0].shape == (8, 10) and (kernels[0] != kernels[1]).any()
 
 
+@pytest.mark.parametrize("there, here, other", [
+    ("abcdefghij", "jbcdefghia", "'a' there, 'j' here"),  # Another order.
+    ("abcdefghij", "klmnopqrst", "'a' there, 'k' here"),
+    ("abcdefghij", "abcdefghij", ""),
+    ("abcdefghij", "0123456789", ""),  # Which may be their numbers.
+    (None, "abcdefghij", "")])
+def test_classes_of_other_names_are_others(
+    folder, tmp_path, there, here, other):
+  network = tmp_path / "network"
+  network.mkdir()
+  (network / "weights.npz").write_bytes((folder / "m.npz").read_bytes())
+  (network / "result.json").write_text(json.dumps(
+      {} if there is None else {"class_names": [*there]}))
+  dataset = dataclasses.replace(
+      test_replace.dataset(), class_names=tuple(here))
+  job = pipeline.TrainJob(
+      small.RESIDUAL, dataset, test_weights.STILL, weights=network)
+  said = (f"weights.npz has a classifier of other classes ({other}): it is"
+          " drawn")
+  assert (said in job.note) == bool(other)
+  held = natjax.load_weights(folder / "m.npz", small.RESIDUAL)["params"]
+  path = network / "weights.npz"
+  for own in (job.trainer.read(path, small.RESIDUAL), weights.share(
+      path, small.RESIDUAL, job.trainer)):
+    jax.tree.map(np.testing.assert_array_equal, own["params"]["stem0"],
+                 held["stem0"])
+    same = np.array_equal(own["params"]["head1"]["linear"]["kernel"],
+                          held["head1"]["linear"]["kernel"])
+    assert same != bool(other)
+
+
 class Stopped(Exception):
   """The part of a job that matters is over."""
 
