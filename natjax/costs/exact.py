@@ -25,7 +25,12 @@ def edge(network: records.BlockNetwork, shapes: shapes_lib.Shapes,
     shapes: those in the block.
     item: the edge, by the numbers of the block's nodes.
     output_stride: as of the shapes.
+
+  Raises:
+    InputError: the operation takes images of another side alone.
   """
+  edges_lib.check_side(
+      operations.get(item.operation), shapes.nodes[item.source].size)
   source, target = (shapes.nodes[n] for n in (item.source, item.target))
   with windows.dilated(*shapes_lib.rates(
       source.stride, target.stride, output_stride)):

@@ -387,7 +387,8 @@ def divide(images: Images, labels: np.ndarray,
 
 
 def held_out(labels: np.ndarray, fraction: float | None = None, *,
-             alone: bool = False) -> np.ndarray:
+             alone: bool = False, names: Sequence[str] | None = None
+             ) -> np.ndarray:
   """Which examples are the test set where there is none: bool[N].
 
   Always the same for the same labels.
@@ -397,6 +398,7 @@ def held_out(labels: np.ndarray, fraction: float | None = None, *,
       example is held out and one is left.
     fraction: the part, in (0, 1); None is a fifth.
     alone: whether the only example of a class is held out, and not refused.
+    names: of the classes; None is their numbers.
 
   Raises:
     InputError: a class of fewer than two examples, or another fraction.
@@ -413,7 +415,8 @@ def held_out(labels: np.ndarray, fraction: float | None = None, *,
       continue
     if members.size < 2:
       raise errors.InputError(
-          f"class {label} has 1 example; at least 2 are needed to hold one out "
+          f"class {label if names is None else errors.short(names[label])} has"
+          " 1 example; at least 2 are needed to hold one out "
           "for the test: add examples or give a test set")
     count = min(max(1, round(fraction * members.size)), members.size - 1)
     held_out[members[:count]] = True
@@ -566,13 +569,20 @@ def check_part(part: str, images: Any,
   if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
     labels = labels[:, 0]
   if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    how = ""
+    if labels.ndim == 2:
+      how = " (where they are one-hot: labels.argmax(1))"
+    elif labels.dtype.kind == "f":
+      how = " (whole numbers: labels.astype(int))"
     raise errors.InputError(
         f"{part} labels are {labels.dtype}{list(labels.shape)}; give integers "
-        "of shape [N], one class number per image")
+        f"of shape [N], one class number per image{how}")
   given = f"{part} images are {images.dtype}{list(images.shape)}"
   if images.dtype != np.uint8:
-    raise errors.InputError(f"{given}; give uint8 from 0 to 255 (floats from 0"
-                            " to 1: multiply by 255, round, and convert)")
+    how = ("from 0 to 255: images.astype(numpy.uint8)"
+           if images.dtype.kind in "iu" else
+           "floats from 0 to 1: multiply by 255, round, and convert")
+    raise errors.InputError(f"{given}; give uint8 from 0 to 255 ({how})")
   if isinstance(images, np.ndarray) and images.ndim == 2:
     side = math.isqrt(images.shape[1])
     if side**2 == images.shape[1]:

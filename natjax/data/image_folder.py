@@ -100,7 +100,7 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
     test = _test_files(tests, names, notes)
   else:
     part = dataset.held_out(np.array([label for _, label in files]),
-                            test_fraction)
+                            test_fraction, names=names)
     files, test = ([file for file, held in zip(files, part, strict=True)
                     if held == wanted] for wanted in (False, True))
   return dataset.RawImages(

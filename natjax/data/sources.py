@@ -125,6 +125,12 @@ _PHOTOGRAPHS = dataset.Augmentation(
     flip=True, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3),
     jitter=(0.4, 0.4, 0.4, 0.2))
 
+# What files of other kinds are told, by their endings.
+_UNREAD = {
+    (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z"):
+        "; unpack this one",
+    (".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", ".pt", ".csv"):
+        "; write its arrays by numpy.savez, as images and labels"}
 #: Data sets of other packages by name, `(data_dir, image_size) -> Dataset`.
 LOADERS: dict[str, Callable[[Any, int], dataset.Dataset]] = {}
 
@@ -465,9 +471,11 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
     return record_file.read(records, image_size, source.resize, streaming)
   if is_path and not folder.is_dir():
     problem = "is no .npz file" if folder.exists() else "no such file or folder"
+    how = next((how for endings, how in _UNREAD.items() if folder.name.lower(
+        ).endswith(endings)), "") if folder.exists() else ""
     raise errors.InputError(
         f"{folder}: {problem}; give an .npz file, a folder of images, or one"
-        f" with {record_file.RECORDS}")
+        f" with {record_file.RECORDS}{how}")
   if is_path:
     if prepared := tfds_folder.names_of(folder.resolve()):
       own, where = prepared

@@ -96,8 +96,8 @@ def check(config: Any) -> None:
       settings.refuse(
           config, name, f"with {config.mutations} mutations and"
           f" {config.crossovers} crossovers a generation of"
-          f" {config.population} has not enough places; give fewer, or a larger"
-          " population")
+          f" {config.population} has not enough places; give fewer of both, or"
+          " a larger population")
   if not 0 < config.mutation_probability <= 1:
     settings.refuse(config, "mutation_probability", "must lie in (0, 1]; give"
                     " 0.1")

@@ -63,6 +63,9 @@ def naswot_and_units(network: network_lib.Network, variables: Any,
   Raises:
     InputError: the network has no ReLU.
   """
+  if not len(images):
+    raise errors.InputError("NASWOT compares images, and none is given; give"
+                            " a batch", "images")
   with primitives.relu_inputs() as heard:
     network.clone(graph=_kept(network.graph)).apply(
         variables, images, train=True, mutable=["batch_stats"])

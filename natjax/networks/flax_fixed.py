@@ -16,7 +16,7 @@ import numpy as np
 from natjax import errors, operations
 from natjax.networks import flax_program
 from natjax.networks.flax_program import Path
-from natjax.operations import primitives
+from natjax.operations import edges, primitives
 
 
 def register(program: flax_program.Program, region: flax_program.Region,
@@ -51,8 +51,7 @@ def register(program: flax_program.Program, region: flax_program.Region,
         name, "fixed", 0, functools.partial(
             _FixedModule, name, run, parts, sizes, widths),
         lambda channels, size, stride, in_channels=None: cost,
-        strides=(stride,), widens=True,
-        # Of other images it is refused when it runs.
+        strides=(stride,), widens=True, side=sizes[0],
         output_size=lambda size, stride: sizes[1] if size == sizes[0] else (
             primitives.output_size(size, stride))))
   return name, paths
@@ -83,17 +82,13 @@ class _FixedModule(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    before, after = self.sizes
+    after = self.sizes[1]
     if (x.shape[-1], self.features) != self.widths:
       raise errors.InputError(
           f"{self.called} takes {self.widths[0]} channels and gives"
           f" {self.widths[1]}, and is given {x.shape[-1]} for {self.features};"
           " keep the network's width", "width")
-    if x.shape[1] != before:
-      raise errors.InputError(
-          f"{self.called} takes images of {before} pixels a side and is given"
-          f" {x.shape[1]}; keep to the image size of the module's example",
-          "image_size")
+    edges.check_side(operations.get(self.called), x.shape[1])
     arrays = []
     for kind, name, shape in self.parts:
       draw = functools.partial(_drawn, name, shape)

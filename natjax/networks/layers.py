@@ -209,11 +209,11 @@ class FixedLayer(nn.Module):
       x = nn.Dense(layer.width or self.num_classes, use_bias=not layer.norm,
                    kernel_init=operations.kernel_init, name="linear")(
                        primitives.at_least_float32(
-                           x.reshape(x.shape[0], -1)))
+                           primitives.flat(x)))
       if layer.norm:
         x = self.norm(name="norm")(x[:, None, None])[:, 0, 0]
     elif layer.kind == "cosine":
-      x = x.reshape(x.shape[0], -1)
+      x = primitives.flat(x)
       # Drawn as the authors of ArcFace draw them.
       classes = self.param("classes", nn.initializers.normal(0.01),
                            (self.num_classes, x.shape[1]))
@@ -227,7 +227,7 @@ class FixedLayer(nn.Module):
     elif layer.kind == "global_pool":
       x = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
     elif layer.kind == "flatten":
-      x = x.reshape(x.shape[0], 1, 1, -1)
+      x = primitives.flat(x)[:, None, None]
     else:
       x = nn.Dropout(layer.rate, deterministic=not self.train)(x)
     return Activation(layer.activation, name="activation")(x)

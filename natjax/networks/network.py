@@ -311,8 +311,7 @@ class Network(nn.Module):
             name="auxiliary")(out)
     x = layers_lib.run_layers(head, head_names(graph, frame),
                               frame.num_classes, batch_norm, train, out)[-1]
-    return primitives.at_least_float32(
-        x.reshape(x.shape[0], -1)), auxiliary
+    return primitives.at_least_float32(primitives.flat(x)), auxiliary
 
 
 def module(architecture: records.Architecture, place: records.Place, *,

@@ -487,7 +487,7 @@ def _joined(nodes):
   The gradient of a concatenation would be a sum of N padded arrays.
   """
   wide = jnp.moveaxis(nodes, 0, 3)
-  return wide.reshape(*wide.shape[:3], -1)
+  return wide.reshape(*wide.shape[:3], wide.shape[3] * wide.shape[4])
 
 
 def part_of(variables: Any, name: str) -> Any:

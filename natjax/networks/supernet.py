@@ -221,8 +221,7 @@ class Supernet:
       values, found = make.run(run, own, how, values, rng)
       block_stats.append(found)
     head, head_stats = fixed("head", values[1])
-    logits = primitives.at_least_float32(
-        head[-1].reshape(head[-1].shape[0], -1))
+    logits = primitives.at_least_float32(primitives.flat(head[-1]))
     stats = variables.get("batch_stats", {})
     if self.norm != "batch":
       changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}

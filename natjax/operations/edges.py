@@ -67,13 +67,23 @@ def keeps_side(operation: operations.Operation, ends: Ends) -> bool:
       ends.size, ends.stride) == windows.output_size(ends.size, ends.stride)
 
 
+def check_side(operation: operations.Operation, size: int) -> None:
+  """Refuses images of a side that an operation does not take (InputError)."""
+  if operation.side not in (None, size):
+    raise errors.InputError(
+        f"{operation.name} takes images of {operation.side} pixels a side and"
+        f" is given {size}; keep to the image size of the module's example",
+        "image_size")
+
+
 def cost_if_possible(operation: operations.Operation, ends: Ends, *,
                      preactivate: bool = False) -> Cost | None:
   """The cost of an operation on an edge; None where it cannot stand there.
 
   Nor can it in another's place, where it leaves images of a side of its own.
   """
-  if not can_stand(operation, ends) or not keeps_side(operation, ends):
+  if operation.side not in (None, ends.size) or not can_stand(
+      operation, ends) or not keeps_side(operation, ends):
     return None
   try:
     return cost(operation, ends, preactivate=preactivate)

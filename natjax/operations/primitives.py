@@ -33,6 +33,7 @@ from collections.abc import Iterator
 import contextlib
 import contextvars
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -157,6 +158,12 @@ def global_mean(x: jax.Array) -> jax.Array:
   """
   rate = spacing(1)[0]
   return jnp.mean(at_least_float32(x[:, ::rate, ::rate]), (1, 2), keepdims=True)
+
+
+def flat(x: jax.Array) -> jax.Array:
+  """What each of x[B, ...] holds in a row, [B, F], be there none of them, too.
+  """
+  return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,

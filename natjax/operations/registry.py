@@ -102,6 +102,7 @@ class Operation:
       modules `Conv` and `DepthwiseConv` are made of them), used as
       `primitives.dilated` says, and `output_size` is made of `output_size` or
       `spacing` there.
+    side: of the only images that it takes, in pixels; None takes any.
   """
 
   name: str
@@ -119,6 +120,7 @@ class Operation:
   output_size: Callable[[int, int], int] = windows.output_size
   scale: Callable[[Any, "jax.Array"], Any] | None = None
   dilates: bool = False
+  side: int | None = None
 
 
 _REGISTRY: dict[str, Operation] = {}

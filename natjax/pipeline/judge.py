@@ -216,6 +216,9 @@ class Views(Labels):
       settings.refuse(config, "accumulate", "does not apply to the objective"
                       " simclr, which compares all views of a batch; leave it"
                       " out")
+    if config.batch_size < 2:
+      settings.refuse(config, "batch_size", "must be at least 2 for simclr,"
+                      " which compares an image with others; give 256")
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""

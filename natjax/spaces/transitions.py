@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from natjax import operations
+from natjax import errors, operations
 from natjax.operations import edges as edges_lib
 
 NAT_ACTIONS = ("null", "same", "skip_connect")
@@ -71,7 +71,16 @@ def nat_scheme(candidates: Sequence[str]) -> Scheme:
 
   Args:
     candidates: operation names, in order; O of them.
+
+  Raises:
+    InputError: without those that its actions lead to.
   """
+  if lacks := [name for name in (operations.NULL, operations.SKIP)
+               if name not in candidates]:
+    raise errors.InputError(
+        f"NAT replaces by {operations.NULL} and {operations.SKIP}, and the"
+        f" candidates ({', '.join(candidates)}) lack {' and '.join(lacks)};"
+        " add that, or choose natpp", "space")
   null, skip = map(candidates.index, (operations.NULL, operations.SKIP))
   outcome = np.array([(null, same, skip) for same in range(len(candidates))],
                      np.int32)

@@ -341,7 +341,7 @@ def test_the_binary_version_of_cifar_is_called_that(tmp_path, name):
 def test_a_single_image_cannot_be_held_out(tmp_path):
   _save(tmp_path / "a" / "1.png")
   _save(tmp_path / "b" / "1.png")
-  assert "class 0 has 1 example" in _refusal(tmp_path)
+  assert "class 'a' has 1 example" in _refusal(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"no image", b""])

@@ -230,8 +230,12 @@ def test_load_refuses_names(name, message):
 
 
 def test_load_refuses_a_file_that_is_not_npz(tmp_path):
-  (tmp_path / "some.csv").write_text("1,2")
-  assert "is no .npz file" in _refusal(tmp_path / "some.csv")
+  for name, how in (("some.csv", "numpy.savez"), ("a.mat", "numpy.savez"),
+                    ("some.tar.gz", "unpack this one"), ("a.ZIP", "unpack")):
+    (tmp_path / name).write_text("1,2")
+    message = _refusal(tmp_path / name)
+    assert "is no .npz file" in message and how in message
+  assert "; give an .npz file" in _refusal(tmp_path / "none.csv")
 
 
 def test_load_refuses_a_data_dir_that_would_be_ignored(tmp_path):

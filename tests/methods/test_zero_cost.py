@@ -123,6 +123,12 @@ def test_cells_of_which_nothing_comes_are_last():
   assert np.isfinite(found["conv_1x1"]).all()
 
 
+def test_naswot_refuses_no_images():
+  network, variables = build("relu")
+  with pytest.raises(errors.InputError, match="compares images, and none is"):
+    zero_cost.naswot(network, variables, np.zeros((0, SIZE, SIZE, 3)))
+
+
 def test_naswot_refuses_a_network_without_relu():
   network, variables = build("none")
   with pytest.raises(errors.InputError, match="has no ReLU"):

@@ -247,6 +247,10 @@ def test_what_no_block_expresses_is_fixed_and_named():
   assert cost.madds == 4 * 64 * 8 * 8 + 2 * 64 * 64 * 8
   with pytest.raises(errors.InputError, match="takes images of 8 pixels"):
     found.module.apply(found.variables, jnp.zeros((1, 16, 16, 3)))
+  assert exact.network(found.network, found.place).madds > cost.madds
+  with pytest.raises(errors.InputError, match="takes images of 8 pixels a side"
+                     " and is given 16; keep to the image size"):
+    exact.network(found.network, found.place._replace(image_size=16))
   with pytest.raises(errors.InputError, match="takes 8 channels and gives 8"):
     network_lib.init(network_lib.module(
         blocks.scale(found.network, 2), found.place), jax.random.key(0))

@@ -565,3 +565,15 @@ def test_kept_sums_change_no_number(monkeypatch):
       variables["params"])
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4,
                                  atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2", "vgg16", "darts"])
+def test_no_images_have_no_logits(name):
+  network = zoo.get(name)
+  place = CIFAR if name == "darts" else records.Frame(5, 32)
+  module = network_lib.module(network, place)
+  variables, images = jax.eval_shape(functools.partial(
+      network_lib.init, module), jax.random.key(0)), draw_images(
+          place, batch=0)
+  logits, auxiliary = jax.eval_shape(module.apply, variables, images)
+  assert logits.shape == (0, 5) and auxiliary is None

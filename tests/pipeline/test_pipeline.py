@@ -554,6 +554,8 @@ def test_the_papers_preset_is_the_paper():
     ({"held_out": 0.1, "simclr": natjax.SimCLRConfig(),
       "config": dataclasses.replace(TRAIN, cutout=0)},
      r"does not apply to the objective simclr"),
+    ({"simclr": natjax.SimCLRConfig(), "config": dataclasses.replace(
+        TRAIN, cutout=0, batch_size=1)}, r"batch-size is 1 and must be at"),
 ])
 def test_train_refuses_before_it_writes(tmp_path, arguments, match):
   arguments = {"architecture": GENOTYPE, "dataset": dataset(), "config": TRAIN,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from natjax import operations, spaces
+from natjax import errors, operations, spaces
 from natjax.operations import edges
 from natjax.spaces import transitions
 
@@ -43,6 +43,15 @@ def test_a_strided_skip_holds_weights_and_may_not_replace_what_holds_none():
   assert valid_actions("max_pool_3x3", 2) == {"null", "same"}
   assert valid_actions("null", 2) == {"same"}
   assert valid_actions("dil_conv_3x3", 2) == {"null", "same", "skip_connect"}
+
+
+@pytest.mark.parametrize("candidates, lacks", [
+    (("conv_3x3", "null"), "skip_connect"),
+    (("conv_3x3", "skip_connect"), "null"),
+    (("conv_3x3",), "null and skip_connect")])
+def test_nat_needs_what_its_actions_lead_to(candidates, lacks):
+  with pytest.raises(errors.InputError, match=f" lack {lacks}; add that, or"):
+    transitions.nat_scheme(candidates)
 
 
 @pytest.mark.parametrize("name", ["nat", "nat_loose_end", "natpp"])
