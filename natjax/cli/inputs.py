@@ -233,9 +233,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   """An architecture from a string, a file, a run, the zoo, or a flax module.
 
   Args:
-    name: a cell of NAS-Bench-201 or -101, a genotype's text, a path of a file
-      or of a run's folder, or a name of the zoo, which a folder of that name
-      does not hide; or package.module:function, which gives a flax module.
+    name: a cell of NAS-Bench-201 or -101, a chain of NAS-Bench-Macro, a
+      genotype's text, a path of a file or of a run's folder, or a name of the
+      zoo, which a folder of that name does not hide; or package.module:function, which gives a flax module.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
@@ -244,10 +244,11 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   architecture: codec.Architecture
   if name.startswith(("|", "(", "[")) or (
       "Genotype(" not in name and cells.find(name)) or (
-          cells101.is_text(name) or "ModelSpec(" in name):
+          cells101.is_text(name) or "ModelSpec(" in name) or (
+              exports.is_macro(name) and not os.path.exists(path)):
     architecture = exports.parse(name, where="the cell given")
     _tell_reading(name, architecture)
-    own = "a cell of NAS-Bench-201 or -101"
+    own = "an architecture of a benchmark"
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
   elif names_folder(name):

@@ -8,6 +8,7 @@
 - a cell of NAS-Bench-101, `MATRIX:OPERATION,...`, JSON with both, or the
   `ModelSpec(...)` of its users (`graph.nasbench101`), in the stages of
   NAS-Bench-1Shot1;
+- a chain of NAS-Bench-Macro, by its eight digits;
 - an object of another library (`zoo.objects`): NNI's exports, NAS-Bench-301's
   configurations, ProxylessNAS's `net.config`;
 - a notebook of Jupyter: the code of its cells, as a module, or, where that
@@ -30,15 +31,18 @@ from natjax.graph import (
   modules,
   nasbench101,
   nasbench201,
+  nasbench_macro,
   parsing,
   records,
 )
 from natjax.zoo import literals, notebook, objects
 from natjax.zoo import nasbench1shot1 as network1shot1
 from natjax.zoo import nasbench201 as network201
+from natjax.zoo import nasbench_macro as network_macro
 
 FORMS = ("genotype", "nasbench201", "nasbench101", "json")
 _TUPLE = 1000  # Characters of a cell of NAS-Bench-201.
+_MACRO = re.compile(rf"[012]{{{nasbench_macro.LAYERS}}}", re.ASCII)
 _NUMBER = re.compile(r"\d+")
 _NUMBERED = re.compile(r"[(\[](?:\s*\d+\s*,){5}\s*\d+\s*,?\s*[)\]]")
 
@@ -106,6 +110,9 @@ def parse(text: str, *, where: str = "architecture",
     return network1shot1.of_cell(spec, where=where)
   if found := literals.dictionaries(text, where, name):
     return codec.from_dict(literals.as_json(found[-1].value), where=where)
+  if is_macro(plain):
+    codec.unnamed(name, where)
+    return network_macro.network(nasbench_macro.from_text(plain))
   if _NUMBER.fullmatch(plain):
     raise errors.InputError(
         f"{where} holds a number alone, {errors.several([plain])}, which names"
@@ -199,6 +206,16 @@ def numbered(text: str) -> bool:
   """
   plain = text.strip()
   return len(plain) <= _TUPLE and _NUMBERED.fullmatch(plain) is not None
+
+
+def is_macro(text: str) -> bool:
+  """Whether a text is a chain of NAS-Bench-Macro, by its eight digits.
+
+  Example:
+    >>> is_macro("22212220"), is_macro("11462")
+    (True, False)
+  """
+  return _MACRO.fullmatch(text.strip()) is not None
 
 
 def cut_off(text: str) -> int | None:

@@ -445,6 +445,25 @@ def test_the_index_of_a_cell_alone_is_refused(text):
     exports.parse(text, where="here")
 
 
+def test_a_chain_of_nasbench_macro_is_its_eight_digits(
+    tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  found = exports.parse(" 22212220\n")
+  assert found.name == "22212220" and cost.network(
+      found, records.Frame(10, 32)).params == 1985514  # As the table has it.
+  (tmp_path / "chain.txt").write_text("00000001")
+  for name, params in (("22212220", "1985514"), ("chain.txt", "")):
+    assert cli.main(["cost", name]) == 0
+    assert f"{params} parameters" in capsys.readouterr().out
+  # A file of that name is the file.
+  (tmp_path / "22212220").write_text("00000000")
+  assert cli.main(["cost", "./22212220"]) == 0
+  assert capsys.readouterr().out.startswith("./22212220: 387882 parameters")
+  assert cli.main(["cost", "22212223"]) == 2
+  assert cli.main(["cost", "22212220", "--skeleton", "imagenet"]) == 2
+  assert "brings its own" in capsys.readouterr().err
+
+
 def test_a_network_is_not_the_cell_that_it_is_named_after(tmp_path, capsys):
   for width in (0.5, 1.0):
     network = blocks.scale(CELL, width)
