@@ -235,7 +235,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   Args:
     name: a cell of NAS-Bench-201 or -101, a chain of NAS-Bench-Macro, a
       genotype's text, a path of a file or of a run's folder, or a name of the
-      zoo, which a folder of that name does not hide; or package.module:function, which gives a flax module.
+      zoo, which a folder of that name does not hide; or
+      package.module:function, which gives a flax module.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
