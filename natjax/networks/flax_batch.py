@@ -14,6 +14,8 @@ import jax
 from jax.extend import core
 import numpy as np
 
+from natjax import errors
+
 # A prime that no other dimension and no number of a module is a multiple of.
 _MANY = 100_003
 _NESTED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat",
@@ -47,13 +49,21 @@ def differ(call: Callable[[Any, jax.Array], jax.Array], variables: Any,
     call: see `apart`.
     variables: of the module, arrays.
     example: see `apart`.
+
+  Raises:
+    InputError: it does not run on two images.
   """
   noise = np.random.default_rng(0).normal(
       np.array([0, 1]).reshape(2, 1, 1, 1),
       np.array([1, 3]).reshape(2, 1, 1, 1), (2, *example.shape[1:]))
   images = jax.numpy.asarray(noise, example.dtype)
   run = jax.jit(functools.partial(call, variables))
-  together = np.asarray(run(images), np.float32)
+  try:
+    together = np.asarray(run(images), np.float32)
+  except Exception as e:  # Whatever a user's module raises of two.
+    raise errors.InputError(
+        f"the module does not run on two images ({errors.cause(e)[:200]}); let"
+        " it take a batch of any number", "module") from e
   alone = np.concatenate([
       np.asarray(run(image[None]), np.float32) for image in images])
   few = any(leaf.dtype.itemsize < 4 for leaf in jax.tree.leaves(variables))

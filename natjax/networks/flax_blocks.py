@@ -104,7 +104,7 @@ def from_flax(module: nn.Module | nnx.Module,
       their own.
     example: images f32[B, S, S, 3], or their `jax.ShapeDtypeStruct`; nothing is
       computed of them, unless it takes a look at two images of noise to say
-      whether what a fixed operation gives of one depends on the other.
+      whether what the module gives of one depends on the other.
     name: of the network; None is the module's class.
     **options: of the module's call; what turns training off is added where the
       call takes it (`train=False`, `deterministic=True` and the like).
@@ -169,15 +169,15 @@ def from_flax(module: nn.Module | nnx.Module,
       regions = [r for r in regions if not r.steps <= region.steps] + [region]
   if shared is not None:
     _refuse_shared(shared[0])
-  if found.fixed:  # All else is done image by image.
-    look = call, variables, jax.ShapeDtypeStruct(
-        jnp.shape(example), jnp.result_type(example))
-    if not flax_batch.apart(*look) and flax_batch.differ(*look):
-      raise errors.InputError(
-          f"{name}: two images have other logits together than each alone, by"
-          f" one of {', '.join(sorted({part.path for part in found.fixed}))};"
-          " let neither the other images nor their number matter for an image",
-          "module")
+  # A program for one image does not tell x from x[:1].
+  look = call, variables, jax.ShapeDtypeStruct(
+      jnp.shape(example), jnp.result_type(example))
+  if not flax_batch.apart(*look) and flax_batch.differ(*look):
+    paths = ", ".join(sorted({part.path for part in found.fixed}))
+    raise errors.InputError(
+        f"{name}: two images have other logits together than each alone"
+        f"{f', by one of {paths}' * bool(paths)}; let neither the other images"
+        " nor their number matter for an image", "module")
   return found
 
 

@@ -97,6 +97,15 @@ class Around(nn.Module):
   def batch_mean(self, x):
     return x - jnp.mean(x, 0)
 
+  def first(self, x):
+    return x + x[:1]  # Of one image itself.
+
+  def backwards(self, x):
+    return x + x[::-1]
+
+  def alone(self, x):
+    return x.reshape(1, *x.shape[1:])
+
   def largest(self, x):
     return x / (1e-3 + jnp.max(x))
 
@@ -163,6 +172,8 @@ def test_a_process_that_has_not_read_the_module_is_told_so():
 
 @pytest.mark.parametrize("part, words", [
     ("batch_mean", "two images have other logits together"),
+    ("first", "^around: two images have other logits together than each alone;"),
+    ("backwards", "two images have other logits together"),
     ("largest", "two images have other logits together"),
     ("counted", "two images have other logits together"),
     ("shifted", "two images have other logits together"),
@@ -170,6 +181,13 @@ def test_a_process_that_has_not_read_the_module_is_told_so():
 def test_what_would_be_another_function_is_refused(part, words):
   with pytest.raises(errors.InputError, match=words):
     flax_blocks.from_flax(*drawn(part))
+
+
+def test_a_module_of_one_image_alone_is_refused():
+  module, images = Around("alone"), jnp.ones((1, 8, 8, 3))
+  variables = module.init(jax.random.key(0), images)
+  with pytest.raises(errors.InputError, match="does not run on two images"):
+    flax_blocks.from_flax(module, variables, images)
 
 
 class Temperature(nn.Module):
