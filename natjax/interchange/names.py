@@ -279,6 +279,17 @@ def _vgg(network: records.BlockNetwork, frame: records.Frame) -> list[Names]:
       handcrafted.vgg_block(8, len(block.nodes) - 1).topology
       for block in network.blocks]:
     return []
+  # Of a side of 1, elsewhere nothing is left.
+  odd = sorted({side for block, shapes in zip(
+      network.blocks, shapes_lib.of(network, frame), strict=True)
+                for edge in block.edges if edge.operation == "max_pool_2x2"
+                and (side := shapes.nodes[edge.source].size) % 2 and side > 1})
+  if odd:
+    raise errors.InputError(
+        f"images of {frame.image_size} pixels a side are {odd[0]} before a"
+        " pooling, which rounds up here and down in torchvision, timm and their"
+        " like, so that the same weights give other logits; give an image-size"
+        f" that {2**len(network.blocks)} divides", "weights")
   parts, batch = _parts(network, frame), network.norm == "batch"
   features: list[tuple[str, Leaf]] = []
   number = 0

@@ -100,6 +100,19 @@ def test_other_spellings_hold_the_same(network, spelling, tmp_path):
       read(tmp_path, network, tensors).variables for tensors in (first, other)))
 
 
+@pytest.mark.parametrize("side, odd", [
+    (208, 13), (30, 15), (200, 25), (224, 0), (32, 0), (8, 0)])
+def test_a_pooling_that_rounds_otherwise_elsewhere_is_refused(side, odd):
+  frame = records.Frame(10, side)
+  if not odd:
+    assert small.spelt(small.VGG, frame)
+    return
+  with pytest.raises(errors.InputError, match=(
+      f"images of {side} pixels a side are {odd} before a pooling, .* other"
+      " logits; give an image-size that 32 divides")):
+    small.spelt(small.VGG, frame)
+
+
 def test_vggs_bias_and_flattened_image(tmp_path):
   frame = records.Frame(10, 64)  # 2 by 2 pixels are flattened.
   tensors = small.tensors(small.VGG, frame)

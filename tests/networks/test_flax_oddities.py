@@ -172,7 +172,7 @@ def test_a_process_that_has_not_read_the_module_is_told_so():
 
 @pytest.mark.parametrize("part, words", [
     ("batch_mean", "two images have other logits together"),
-    ("first", "^around: two images have other logits together than each alone;"),
+    ("first", "^around: two images have other logits together than each alo"),
     ("backwards", "two images have other logits together"),
     ("largest", "two images have other logits together"),
     ("counted", "two images have other logits together"),
