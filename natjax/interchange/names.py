@@ -280,10 +280,10 @@ def _vgg(network: records.BlockNetwork, frame: records.Frame) -> list[Names]:
       for block in network.blocks]:
     return []
   # Of a side of 1, elsewhere nothing is left.
-  odd = sorted({side for block, shapes in zip(
+  odd = [side for block, shapes in zip(
       network.blocks, shapes_lib.of(network, frame), strict=True)
-                for edge in block.edges if edge.operation == "max_pool_2x2"
-                and (side := shapes.nodes[edge.source].size) % 2 and side > 1})
+         for edge in block.edges if edge.operation == "max_pool_2x2" and (
+             side := shapes.nodes[edge.source].size) % 2 and side > 1]
   if odd:
     raise errors.InputError(
         f"images of {frame.image_size} pixels a side are {odd[0]} before a"
