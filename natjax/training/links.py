@@ -17,6 +17,7 @@ from natjax import errors
 
 SILENCE_SECONDS = 30  # After which a process is taken for gone.
 _BEAT_SECONDS = 1
+_NAMING_SECONDS = 30  # After which a host's name is taken for none.
 _HELLO, _GO, _NO = "natjax", "go", "no "
 
 
@@ -103,11 +104,12 @@ def report(host: str, port: int, number: int, count: int, seconds: float
     seconds: to wait for process 0, and then for its answer.
 
   Raises:
-    InputError: process 0 refuses, or who listens there does not wait for this
-      process.
+    InputError: process 0 refuses, who listens there does not wait for this
+      process, or the host's name is not known for half a minute.
     OSError: no answer came in time.
   """
-  deadline = time.monotonic() + seconds
+  begun = time.monotonic()
+  deadline = begun + seconds
   answer = b""
   while not answer:
     try:
@@ -115,6 +117,11 @@ def report(host: str, port: int, number: int, count: int, seconds: float
         link.sendall(f"{_HELLO} {number} {count}".encode())
         link.settimeout(seconds)
         answer = link.recv(1000)
+    except socket.gaierror as e:  # A cluster may still be naming its hosts.
+      if time.monotonic() > min(begun + _NAMING_SECONDS, deadline):
+        raise errors.InputError(
+            f"no host is called '{host}' here ({e.strerror}); give the name or"
+            " the address of process 0's", "coordinator") from e
     except OSError:
       if time.monotonic() > deadline:
         raise

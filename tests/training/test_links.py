@@ -142,6 +142,12 @@ def test_who_ends_while_it_waits_may_come_again():
     assert [f.exception(30) for f in (first, other, again)] == [None] * 3
 
 
+def test_a_host_that_has_no_name_is_not_waited_for(monkeypatch):
+  monkeypatch.setattr(links, "_NAMING_SECONDS", 0.3)
+  with pytest.raises(errors.InputError, match=r"no host is called 'none\."):
+    links.report("none.invalid", 1234, 1, 2, 60)
+
+
 def test_who_comes_when_the_others_have_begun_is_refused():
   with socket.create_server(("", 0)) as server:
     port = server.getsockname()[1]
