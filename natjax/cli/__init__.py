@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs.know(args.module)
       return args.run(args)
 
-  code = processes.exit_code(run, _leave if alone else None)
+  code = processes.exit_code(run, _leave if argv is None else None)
   if alone:  # What libraries do at the end of a process need not end.
     signal.signal(signal.SIGINT, lambda number, frame: _leave(code))
   return code

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import threading
@@ -20,8 +21,9 @@ LOST, UNEXPECTED = 4, 70
 _CODES: dict[type[Exception], int] = {
     errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _FULL = re.compile("RESOURCE_EXHAUSTED|[Oo]ut of memory")  # As XLA says it.
-# As the system's loader says it.
-_UNMAPPED = re.compile("failed to map segment|[Cc]annot allocate memory")
+# As the system's loader and Python say it.
+_NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory|"
+                      "can't start new thread")
 _speaking = threading.Lock()
 _joined: Any = None  # Of one of several processes, `training.distributed`.
 
@@ -81,8 +83,8 @@ def _code(call, leave):
     time.sleep(1)  # The thread that watches the others knows which one it is.
     _say_lost(str(e))
     return LOST
-  except KeyboardInterrupt:
-    return _interrupted(leave)
+  except KeyboardInterrupt as e:
+    return _interrupted(leave, e)
   except BrokenPipeError:  # The reader of our output left.
     console.drop(sys.stdout)
     return 0
@@ -99,14 +101,14 @@ def _code(call, leave):
       console.drop(sys.stdout)
     return 1
   except Exception as e:
-    if _follows_interrupt(e):
-      return _interrupted(leave)
+    if (first := _interrupt_before(e)) is not None:
+      return _interrupted(leave, first)
     if (line := _no_backend(e) or _told_otherwise(e)) is not None:
       _say(line)
       return _CODES[errors.InputError]
-    if isinstance(e, ImportError) and _UNMAPPED.search(str(e)):
-      _say(f"a library finds no room in memory ({errors.cause(e)[:200]});"
-           " allow this process more (ulimit -v)")
+    if isinstance(e, ImportError | RuntimeError) and _NO_ROOM.search(str(e)):
+      _say(f"a library or a thread finds no room ({errors.cause(e)[:200]});"
+           " allow this process more (ulimit -v, -u)")
       return 1
     if isinstance(e, MemoryError) or _FULL.search(str(e)):
       _say("the memory is full; give a smaller batch-size, fewer channels or"
@@ -125,18 +127,21 @@ def _nowhere():
   return False
 
 
-def _interrupted(leave):
+def _interrupted(leave, interrupt):
+  """Ends by the signal that the interrupt holds, or by Ctrl-C's."""
+  number = next(iter(interrupt.args), signal.SIGINT)
+  code = 128 + (number if isinstance(number, int) else signal.SIGINT)
   _say("interrupted")
   if leave is not None and _joined is None:
-    leave(130)
-  return 130
+    leave(code)
+  return code
 
 
-def _follows_interrupt(error):
-  """Whether Ctrl-C became another error, as it may while a class is made."""
+def _interrupt_before(error):
+  """Ctrl-C that became another error, as it may while a class is made."""
   while error is not None and not isinstance(error, KeyboardInterrupt):
     error = error.__cause__ or error.__context__
-  return error is not None
+  return error
 
 
 @contextlib.contextmanager

@@ -235,6 +235,42 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
       augmentation=augmentation, notes=notes, resize=resize)
 
 
+def check(found: Dataset) -> None:
+  """Refuses a set whose fields do not fit together.
+
+  Those of `make_dataset` do; `dataclasses.replace` asks nobody.
+
+  Raises:
+    InputError: as `make_dataset`, or images that are not square, in colour and
+      of one size, or another number of names than of classes.
+  """
+  size = (*np.shape(found.train_images), 0, 0)[1]
+  for part, images, labels in (
+      ("training", found.train_images, found.train_labels),
+      ("test", found.test_images, found.test_labels)):
+    check_part(part, images, labels)
+    arrays = isinstance(images, np.ndarray | streamed.Streamed) and isinstance(
+        labels, np.ndarray)
+    if not arrays or labels.ndim != 1 or images.shape[1:] != (size, size, 3):
+      raise errors.InputError(
+          f"{part} images and labels are {type(images).__name__} of"
+          f" {list(np.shape(images))} and {type(labels).__name__} of"
+          f" {list(np.shape(labels))}; those of a data set are arrays [N, S, S,"
+          " 3] and [N]: make it by natjax.data.make_dataset", "dataset")
+    if labels.min() < 0 or labels.max() >= found.num_classes:
+      raise errors.InputError(
+          f"{part} labels run from {labels.min()} to {labels.max()}; with"
+          f" {found.num_classes} classes they must be in"
+          f" 0..{found.num_classes - 1}", "dataset")
+  if found.num_classes != len(found.class_names):
+    raise errors.InputError(
+        f"num_classes is {errors.short(found.num_classes)}, and"
+        f" {len(found.class_names)} classes are named; give as many", "dataset")
+  check_channels("mean", found.mean)
+  check_channels("std", found.std)
+  check_augmentation(found.augmentation, size)
+
+
 def check_switch(field: str, value: Any) -> None:
   """Raises InputError unless a value is True or False."""
   if not isinstance(value, bool):

@@ -90,7 +90,9 @@ class Operation:
       (`operations.edges`).
     widens: whether `features` may differ from the channels of the input;
       `cost` then takes `in_channels=` too.
-    random: whether it draws from the rng stream "noise", in evaluation too.
+    random: whether it draws from the rng stream "noise", which is there in
+      training alone: where `has_rng("noise")` is False, `module` needs a key of
+      its own.
     output_size: `(size, stride)` gives the output's side, in pixels.
     pads: whether `module` takes `padding=`, by which windows stand at a stride
       (`primitives.sides`); else its padding is its own.

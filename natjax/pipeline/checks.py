@@ -7,6 +7,7 @@ from typing import Any
 
 from natjax import data as data_lib
 from natjax import errors, methods, spaces
+from natjax.data import dataset as dataset_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
@@ -16,11 +17,16 @@ Given = codec.Architecture | Sequence[codec.Architecture] | None
 
 
 def types(dataset: Any, config: Any) -> None:
-  """Refuses what is no data set, or no settings of training (InputError)."""
+  """Refuses what is no data set that fits together, or no settings of training.
+
+  Raises:
+    InputError: see above.
+  """
   if not isinstance(dataset, data_lib.Dataset):
     raise errors.InputError(
         f"the data set is {errors.short(dataset)} and must be a Dataset; pass"
         " what natjax.data.load or natjax.data.make_dataset gives", "dataset")
+  dataset_lib.check(dataset)
   if not isinstance(config, supervised.TrainConfig):
     raise errors.InputError(
         f"the settings of the training are of type {type(config).__name__};"

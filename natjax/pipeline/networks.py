@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
-from natjax import errors
+from natjax import errors, operations
 from natjax.data import array_file
 from natjax.data import dataset as dataset_lib
 from natjax.graph import codec, records
@@ -127,6 +127,26 @@ def _other_classes(path, classes):
   names = found.get("class_names") if isinstance(found, dict) else None
   return run_data.other_classes(names, classes) if isinstance(
       names, list) and all(isinstance(name, str) for name in names) else ""
+
+
+def check_draws(architecture: codec.Architecture,
+                place: records.Place) -> None:
+  """Refuses operations of a user's that draw where there is no stream.
+
+  That is in evaluation. Nothing is computed.
+
+  Raises:
+    InputError: names the operation.
+  """
+  graph = codec.expand(architecture, place)
+  names = {edge.operation for block in graph.blocks for edge in block.edges}
+  if not any(operations.get(name).random
+             for name in names - operations.BUILTIN):
+    return
+  module = network_lib.module(architecture, place)
+  image = jnp.zeros((1, place.image_size, place.image_size, 3))
+  jax.eval_shape(lambda rng: module.apply(
+      network_lib.init(module, rng), image), jax.random.key(0))
 
 
 def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:

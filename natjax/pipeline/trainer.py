@@ -154,6 +154,7 @@ class Trainer:
   def cost(self, architecture: codec.Architecture) -> dict[str, int]:
     """Its "params" and "madds" (InputError of what cannot be built)."""
     cost = cost_lib.network(architecture, self.place)
+    networks_lib.check_draws(architecture, self.place)
     return {"params": cost.params, "madds": cost.madds}
 
   def like(self, architecture: codec.Architecture) -> Any:

@@ -25,13 +25,13 @@ def interruptible(
     at_once: signals of which a second one stops at once.
 
   Raises:
-    KeyboardInterrupt: at such a second signal.
+    KeyboardInterrupt: at such a second signal, whose number it holds.
   """
 
   def handle(number, frame):
     asked.append(number)
     if sum(one in at_once for one in asked) > 1:
-      raise KeyboardInterrupt
+      raise KeyboardInterrupt(number)
     with contextlib.suppress(OSError):  # Of a terminal that is gone.
       tell()
 

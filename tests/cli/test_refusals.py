@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -357,15 +358,45 @@ def test_a_memory_that_is_full_is_no_fault(monkeypatch, capsys, error):
   assert text.count("\n") == 1
 
 
-def test_a_library_that_finds_no_room_is_no_fault(monkeypatch, capsys):
+@pytest.mark.parametrize("error", [
+    ImportError("a.so: failed to map segment from shared object"),
+    RuntimeError("can't start new thread")])
+def test_what_finds_no_room_is_no_fault(monkeypatch, capsys, error):
   def fail(args):
-    raise ImportError("a.so: failed to map segment from shared object")
+    raise error
 
   monkeypatch.setattr(inspection, "run_list", fail)
   assert cli.main(["list"]) == 1
   text = capsys.readouterr().err
-  assert text.startswith("natjax: a library finds no room in memory (ImportEr")
-  assert text.count("\n") == 1
+  assert text.startswith("natjax: a library or a thread finds no room (")
+  assert str(error) in text and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("held, code", [
+    ((), 130), ((signal.SIGTERM,), 143), ((signal.SIGHUP,), 129), (("",), 130)])
+def test_who_is_stopped_at_once_ends_by_the_signal(
+    monkeypatch, capsys, held, code, ignored):
+  """In order, too, where a shell made it ignore Ctrl-C (`natjax ... &`)."""
+  left = []
+
+  def stopped(args):
+    try:
+      raise KeyboardInterrupt(*held)
+    except KeyboardInterrupt as e:
+      raise RuntimeError("while a class is made") from e
+
+  monkeypatch.setattr(inspection, "run_list", stopped)
+  monkeypatch.setattr(cli, "_leave", left.append)
+  monkeypatch.setattr(sys, "argv", ["natjax", "list"])
+  before = signal.getsignal(signal.SIGINT)
+  try:
+    if ignored:
+      signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert cli.main() == code and left[:1] == [code]
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert capsys.readouterr().err == "natjax: interrupted\n"
 
 
 def test_warnings_of_the_library_are_lines(monkeypatch, capsys):

@@ -2,16 +2,27 @@
 
 import dataclasses
 import fractions
+import functools
 import json
 import re
 import types
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import natjax
-from natjax import cli, data, errors, methods, pipeline, spaces, zoo
+from natjax import (
+  cli,
+  data,
+  errors,
+  methods,
+  operations,
+  pipeline,
+  spaces,
+  zoo,
+)
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
@@ -529,6 +540,26 @@ def test_the_papers_preset_is_the_paper():
         CELL.edges[0]._replace(source=None), *CELL.edges[1:])))},
      r"must join nodes by their numbers"),
     ({"dataset": "digits"}, r"the data set is .digits. and must be a Dataset"),
+    *(({"dataset": dataclasses.replace(dataset(), **change)}, words)
+      for change, words in (
+          ({"train_images": dataset().train_images[:9]}, "9 images and 96 lab"),
+          ({"test_images": dataset().test_images[:9]}, r"test .*9 images and "),
+          ({"train_images": dataset().train_images[..., :1]},
+           r"training images and labels are ndarray of \[96, 4, 4, 1\]"),
+          ({"test_images": np.zeros((len(dataset().test_labels), 5, 5, 3),
+                                    np.uint8)}, r"test images .* 5, 5, 3\]"),
+          ({"train_images": dataset().train_images.tolist()},
+           "train.* images are int64"),
+          ({"train_labels": dataset().train_labels.tolist()},
+           r"labels are .* and list of \[96\]"),
+          ({"train_labels": np.eye(9)[dataset().train_labels]}, "float64.96,"),
+          ({"train_labels": dataset().train_labels + 7}, "labels run from 7 "),
+          ({"test_labels": dataset().test_labels - 1}, "labels run from -1"),
+          ({"num_classes": 2}, "labels run from 0 to"),
+          ({"class_names": ("a", "b")}, "and 2 classes are named; give as"),
+          ({"mean": (300.0,) * 3}, r"mean \(300.0, .*: give three"),
+          ({"std": (0.0,) * 3}, r"std .*: give three"),
+          ({"augmentation": None}, "augmentation is None"))),
     ({"config": {}}, r"the training are of type dict"),
     *(({"config": dataclasses.replace(TRAIN, **{name: value})},
        f"{name} is {value!r} and must be of type {kind}")
@@ -610,3 +641,38 @@ def test_a_method_of_another_package_that_raises(part, monkeypatch):
   with pytest.raises(KeyError):
     pipeline.transform(GENOTYPE, dataset(), out="not made", search=(
         SEARCH if part == "build" else None), train=TRAIN)
+
+
+class Drawn(nn.Module):
+  """Adds noise, in evaluation too if it has a key of its own for that."""
+
+  features: int
+  stride: int
+  norm: operations.NormFactory
+  own: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    key = jax.random.key(0) if self.own and not self.has_rng("noise") else (
+        self.make_rng("noise"))
+    return x + jax.random.normal(key, x.shape, x.dtype)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_operation_that_draws_without_a_stream_is_refused_at_once(own):
+  network = zoo.get("resnet20")
+  block, *others = network.blocks
+  edge, *rest = block.edges
+  with operations.registered(operations.Operation(
+      "drawn", "drawn", 1, functools.partial(Drawn, own=own),
+      lambda channels, size, stride: operations.Cost(0, 0), random=True)):
+    network = network._replace(blocks=(block._replace(
+        edges=(edge._replace(operation="drawn"), *rest)), *others))
+    job = lambda: pipeline.TrainJob(network, dataset(), natjax.TrainConfig(
+        epochs=1, batch_size=32, cutout=0))
+    if own:
+      job()
+    else:
+      said = "operation 'drawn' failed .*needs PRNG for .noise"
+      with pytest.raises(errors.InputError, match=said):
+        job()

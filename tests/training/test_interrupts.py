@@ -10,12 +10,13 @@ from natjax.training import interrupts
 def test_signals_ask_and_the_second_stops_at_once():
   before = signal.getsignal(signal.SIGTERM)
   asked, told = [], []
-  with pytest.raises(KeyboardInterrupt), interrupts.interruptible(
+  with pytest.raises(KeyboardInterrupt) as raised, interrupts.interruptible(
       asked, lambda: told.append(len(asked))):
     signal.raise_signal(signal.SIGTERM)
     assert asked == [signal.SIGTERM] and told == [1]
     signal.raise_signal(signal.SIGINT)
   assert asked == [signal.SIGTERM, signal.SIGINT] and told == [1]
+  assert raised.value.args == (signal.SIGINT,)
   assert signal.getsignal(signal.SIGTERM) is before
 
 
