@@ -167,7 +167,8 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
              else type(data).__name__)
     raise errors.InputError(
         f"{where}: given {given}; a genotype is an object with the keys"
-        f" {', '.join(keys)}; add or remove keys")
+        f" {', '.join(keys)}; give such a one, or another form that natjax"
+        " reads")
   return check(Genotype(*(
       Cell(parsing.edges(_listed(data[name], f"{where}: '{name}'"),
                          f"{where}: '{name}'"),

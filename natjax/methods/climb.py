@@ -459,5 +459,5 @@ ENTRY = entry_lib.Entry(
     ClimbConfig, build, preset, listed.LINES["climb"], spaces=True, unions=True,
     model="untrained networks",
     kept="The original was kept: no change was surely better for untrained"
-    " networks, or held-out images did not bear it out.",
+    " networks, or, where images are held out, these did not bear it out.",
     charts={"pareto.svg": drawing.save_pareto})

@@ -392,8 +392,9 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
         f"{out / run_files.NETWORKS}: {os.strerror(errno.EACCES)};"
         f" {errors.TO_READ}")
   if not found:
+    lacking = run_files.lacking(out) if runs.finished(out) else ""
     raise errors.InputError(
-        f"{out} holds no trained network" + (
+        f"{out} holds no trained network{f' ({lacking})' * bool(lacking)}" + (
             ", and is not finished: the command that began it goes on with it"
             if (out / run_files.CONFIG).is_file() and not runs.finished(out)
             else "; name the folder of a finished `natjax train`, `natjax"

@@ -53,6 +53,7 @@ def read(path: str | os.PathLike[str],
 
   Args:
     path: of the file; a module or a log that holds a genotype's text will do.
+      FILE:NAME is as FILE and a name.
     name: of one of several genotypes in a module, which is not executed.
 
   Warns:
@@ -63,6 +64,9 @@ def read(path: str | os.PathLike[str],
     InputError: no such file, not text, of none of the forms, or several
       genotypes in a module and no name.
   """
+  whole, _, last = os.fspath(errors.path(path)).rpartition(":")
+  if name is None and os.path.isfile(whole) and not os.path.exists(path):
+    path, name = whole, last
   text = parsing.read_text(path)
   found = parse(text, where=str(path), name=name)
   for line in passed_over(text, where=str(path), name=name):

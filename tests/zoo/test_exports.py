@@ -445,6 +445,22 @@ def test_the_index_of_a_cell_alone_is_refused(text):
     exports.parse(text, where="here")
 
 
+def test_a_library_call_takes_file_and_name_together(tmp_path):
+  text = "".join(f"{name} = {genotype.to_original(zoo.get(name.lower()))}\n"
+                 for name in ("DARTS", "ENAS"))
+  (tmp_path / "all.py").write_text(text)
+  assert exports.read(f"{tmp_path}/all.py:ENAS") == exports.read(
+      tmp_path / "all.py", "ENAS") != exports.read(tmp_path / "all.py:DARTS")
+  for path, said in ((tmp_path / "all.py:SNAS", "none is called 'SNAS'"),
+                     (tmp_path / "other.py:DARTS", "No such file")):
+    with pytest.raises(errors.InputError, match=said):
+      exports.read(path)
+  # A file of that very name is that file.
+  (tmp_path / "all.py:ENAS").write_text(text.splitlines()[0])
+  assert exports.read(tmp_path / "all.py:ENAS") == exports.read(
+      tmp_path / "all.py", "DARTS")
+
+
 def test_a_chain_of_nasbench_macro_is_its_eight_digits(
     tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
