@@ -32,6 +32,9 @@ def describe(dataset: data_lib.Dataset) -> dict[str, Any]:
           "image_size": dataset.image_size, "classes": dataset.num_classes,
           **({"normalize": dataset.source.normalize} if (
               dataset.source and dataset.source.normalize) else {}),
+          # As NumPy's versions compute it alike.
+          "normalization": {name: [round(float(x), 5) for x in values] for (
+              name, values) in (("mean", dataset.mean), ("std", dataset.std))},
           "augmentation": {
               k: v for k, v in dataset.augmentation._asdict().items()
               if v is not None}, **source}

@@ -479,8 +479,9 @@ def _check_same(out, old, new):
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):
     _drop_where(config)
-  if "sampled" not in old:  # As of runs before it was looked at.
-    plain.pop("sampled", None)
+  for name in ("sampled", "normalization"):
+    if name not in old:  # As of runs before it was looked at.
+      plain.pop(name, None)
   spaces = [config.get("space") or {} for config in (old, plain)]
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.

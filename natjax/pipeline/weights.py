@@ -378,13 +378,39 @@ def note(found: Mapping[int, pathlib.Path],
   As far as the run that trained them lies around the files. Other libraries'
   files do not say how images are prepared for them.
   """
+  return "; ".join(filter(None, (
+      _other_images(found, dataset), _normalised_otherwise(found, dataset))))
+
+
+def _normalised_otherwise(found, dataset):
+  """How images were normalised for a run's networks, if not as here."""
+  here = dataset.mean, dataset.std
+  for path in found.values():
+    result = path.with_name(run_files.RESULT)
+    if path.name != run_files.WEIGHTS or not result.is_file():
+      continue
+    held = run_files.read_json(result)
+    try:
+      there = tuple(np.array([held[name] for name in ("mean", "std")], float))
+    except (KeyError, TypeError, ValueError):
+      continue
+    if np.shape(there) == (2, 3) and not np.allclose(there, here, 0, 0.02):
+      return ("images were normalised for the weights by "
+              f"{_moments(*there)}, and are here by {_moments(*here)}")
+  return ""
+
+
+def _moments(mean, std):
+  mean, std = (" ".join(f"{x:.3f}" for x in part) for part in (mean, std))
+  return f"mean {mean}, deviation {std}"
+
+
+def _other_images(found, dataset):
   own = run_data.describe(dataset) if found else {}
   for path in found.values():
     if not files.is_own(path):
-      mean, std = (" ".join(f"{x:.3f}" for x in channels) for channels in (
-          dataset.mean, dataset.std))
       return (f"{path.name} does not say how images are normalised for it; here"
-              f" by mean {mean}, deviation {std}")
+              f" by {_moments(dataset.mean, dataset.std)}")
     folder = next((p for p in path.resolve().parents[:3] if (
         p / run_files.CONFIG).is_file()), None)
     if folder is None:

@@ -186,6 +186,31 @@ def test_damaged_images_of_other_data_are_left_out_as_of_the_own(tmp_path):
   assert found.streamed and found.test_images.reading.skip_damaged
 
 
+@pytest.mark.parametrize("field, value", [
+    ("mean", (0.5, 0.5, 0.5)), ("std", (0.2, 0.25, 0.3))])
+def test_a_run_goes_on_with_images_normalised_alike_alone(
+    tmp_path, field, value):
+  read = lambda **options: {**CONFIG, **run_data.describe(
+      data.make_dataset("mine", (images, labels), (images, labels),
+                        image_size=8, **options))}
+  images = np.random.default_rng(0).integers(
+      0, 256, (20, 8, 8, 3)).astype(np.uint8)
+  labels = np.arange(20) % 2
+  usual = read()
+  # What else computes them, may round the last bit otherwise.
+  close = [x + 1e-9 for x in data.make_dataset(
+      "mine", (images, labels), (images, labels), image_size=8).mean]
+  assert read(mean=close) == usual
+  out = runs.open_run(tmp_path / "run", usual)
+  assert runs.open_run(out, usual)
+  with pytest.raises(errors.InputError, match=(
+      f"of another configuration \\(normalization.{field} .* there and")):
+    runs.open_run(out, read(**{field: value}))
+  del usual["normalization"]  # As of natjax 0.2.0.
+  older = runs.open_run(tmp_path / "older", usual)
+  assert runs.open_run(older, read())
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_other_images_on_disk_of_the_same_sizes_are_known(tmp_path, part):
   pytest.importorskip("grain", reason="needs grain, of the extra `data`")
@@ -208,7 +233,7 @@ def test_other_images_on_disk_of_the_same_sizes_are_known(tmp_path, part):
   now = {**CONFIG, **run_data.describe(read())}
   with pytest.raises(errors.InputError, match="the crc32 of some images"):
     runs.open_run(out, now)
-  del config["sampled"]  # As of natjax 0.2.0.
+  del config["sampled"], config["normalization"]  # As of natjax 0.2.0.
   older = runs.open_run(tmp_path / "older", config)
   assert runs.open_run(older, now) and run_data.load(older)[1]
 

@@ -213,6 +213,20 @@ def test_the_folder_of_a_network_will_do(a_run, tmp_path):
 
 
 @pytest.mark.long
+def test_images_that_are_normalised_otherwise_are_said(a_run):
+  network, dataset = a_run / "networks" / "network-3", test_replace.dataset()
+  job = lambda dataset: pipeline.TrainJob(
+      NETWORK, dataset, STILL, weights=network)
+  assert job(dataset).note == ""
+  assert job(dataclasses.replace(dataset, mean=(0.5,) * 3)).note == (
+      "images were normalised for the weights by mean"
+      f" {' '.join(f'{x:.3f}' for x in dataset.mean)}, deviation"
+      f" {' '.join(f'{x:.3f}' for x in dataset.std)}, and are here by mean"
+      f" 0.500 0.500 0.500, deviation"
+      f" {' '.join(f'{x:.3f}' for x in dataset.std)}")
+
+
+@pytest.mark.long
 def test_other_images_are_said(a_run, tmp_path, capsys):
   network = a_run / "networks" / "network-3"
   result = train(tmp_path / "same", config=STILL, weights=network)
