@@ -1,6 +1,7 @@
 """The data set of a run: how its configuration has it, and how it is found."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import Any
 import zlib
@@ -108,6 +109,10 @@ def load(out: str | os.PathLike[str], name: str | None = None,
     raise errors.InputError(
         f"{out} has networks for {config['classes']} classes and {found.name}"
         f" has {found.num_classes}; name the set that they were trained on")
+  if own and (kept := config.get("normalization")) and not np.allclose(
+      [kept["mean"], kept["std"]], [found.mean, found.std], 0, 1e-4):
+    found = dataclasses.replace(  # It was changed before the run had it.
+        found, mean=tuple(kept["mean"]), std=tuple(kept["std"]))
   # Without labels it is the set's own classes that features are judged by.
   there = () if same or config.get("simclr") else _class_names(out)
   if differ := other_classes(there, found.class_names):

@@ -20,6 +20,7 @@ CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
                       "renumber_labels?": bool, "test_fraction?": NUMBER,
                       "stream?": bool, "skip_damaged?": bool,
                       "train_fraction?": NUMBER, "normalize?": str},
+          "normalization?": {"mean": [NUMBER], "std": [NUMBER]},
           "simclr?": dict, "arcface?": dict,
           "objective?": str}
 

@@ -1,5 +1,7 @@
 """The data of a run: found again, moved, or other data in its place."""
 
+import dataclasses
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -209,6 +211,16 @@ def test_a_run_goes_on_with_images_normalised_alike_alone(
   del usual["normalization"]  # As of natjax 0.2.0.
   older = runs.open_run(tmp_path / "older", usual)
   assert runs.open_run(older, read())
+
+
+def test_a_runs_own_data_is_normalised_as_the_run_was_trained(tmp_path):
+  digits = data.load("digits", image_size=8)
+  changed = dataclasses.replace(digits, mean=(0.5,) * 3, std=(0.25,) * 3)
+  for given in (digits, changed):
+    config = {**CONFIG, **run_data.describe(given)}
+    found, own = run_data.load(runs.open_run(
+        tmp_path / str(given.mean[0]), config))
+    assert own and found.mean == given.mean and found.std == given.std
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
