@@ -422,6 +422,33 @@ def divide(images: Images, labels: np.ndarray,
                    class_names, divided=True)
 
 
+def mixed(labels: np.ndarray) -> np.ndarray | None:
+  """The rows of images that stand class by class, i64[N], in another order.
+
+  As those of a folder do. Batches of them in their order would be of one class,
+  and so would the first of them; what normalises by batches, or looks at the
+  first images, would know one class. The order is always the same.
+
+  Args:
+    labels: integers [N].
+
+  Returns:
+    None where images stand mixed already: at most halfway between that and one
+    class after the other, by how many have the label of the one before.
+
+  Example:
+    >>> sorted(mixed(np.repeat([0, 1], 4)).tolist()), mixed(np.array([0, 1, 0]))
+    ([0, 1, 2, 3, 4, 5, 6, 7], None)
+  """
+  if len(labels) < 2:
+    return None
+  _, counts = np.unique(labels, return_counts=True)
+  chance = np.sum((counts / len(labels))**2)
+  if np.mean(labels[1:] == labels[:-1]) <= (1 + chance) / 2 or chance == 1:
+    return None
+  return _permutation(len(labels), 0)
+
+
 def held_out(labels: np.ndarray, fraction: float | None = None, *,
              alone: bool = False, names: Sequence[str] | None = None
              ) -> np.ndarray:

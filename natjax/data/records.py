@@ -166,7 +166,7 @@ class TFRecords(Records):
       OSError: the disk is too full for it.
     """
     self._paths = [os.fspath(path) for path in paths]
-    found = index(self._paths, lambda: _spans(self._paths, keys))
+    found = index(self._paths, lambda: _spans(self._paths, keys), keys)
     self.labels, self._file, self._offset, self._length = found.T
     # As narrow as they may be, and not views of what holds all four.
     self.labels = self.labels.copy()
@@ -227,7 +227,7 @@ class ArrayRecords(Records):
     self._paths = [os.fspath(path) for path in paths]
     self._keys = keys
     self._source = _array_records(self._paths)
-    found = index(self._paths, self._scan)
+    found = index(self._paths, self._scan, keys)
     self.labels, self._length = found[:, 0].copy(), found[:, 1].copy()
 
   @staticmethod
@@ -348,11 +348,18 @@ def _place(part, whole):
   return first - second
 
 
-def index(paths: Sequence[str], make: Callable[[], Any]) -> np.ndarray:
-  """What `make` finds in files, i64[N, ...], kept on disk where N is large."""
+def index(paths: Sequence[str], make: Callable[[], Any],
+          how: Any = None) -> np.ndarray:
+  """What `make` finds in files, i64[N, ...], kept on disk where N is large.
+
+  Args:
+    paths: of the files.
+    make: looks through them.
+    how: what it goes by beside them.
+  """
   stats = [(path, s.st_size, s.st_mtime_ns) for path, s in (
       (os.path.abspath(path), os.stat(path)) for path in paths)]
-  text = repr(stats).encode()
+  text = repr(stats if how is None else (stats, how)).encode()
   kept = cache.folder() / "indices" / (
       f"{zlib.crc32(text):08x}{zlib.crc32(text[::-1]):08x}.npy")
   try:

@@ -422,7 +422,7 @@ def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
         name, (found.train_images, found.train_labels),
         (found.test_images, found.test_labels), mean=found.mean, std=found.std,
         class_names=found.class_names, image_size=found.image_size,
-        augmentation=found.augmentation)
+        augmentation=found.augmentation, resize=found.resize)
     if (checked.image_size, checked.num_classes) != (
         image_size, found.num_classes):
       raise ValueError(f"{checked.image_size} pixels, {found.num_classes}"
@@ -431,7 +431,8 @@ def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
   except (AttributeError, IndexError, TypeError, ValueError) as e:
     raise errors.InputError(f"the loader of data set '{name}' gave a wrong"
                             f" Dataset ({errors.cause(e)}); {advice}") from e
-  return checked
+  return dataclasses.replace(checked, notes=tuple(dict.fromkeys(
+      (*found.notes, *checked.notes))))
 
 
 def _read_digits():

@@ -299,5 +299,5 @@ def build(kind: Callable[..., Search],
       config, space, num_classes=request.num_classes,
       image_size=request.image_size, target=request.place,
       steps_per_epoch=halves.steps(request, config)["weights"])
-  return halves.plan(method.method(), method.supernet, config,
+  return halves.plan(method.method(), method.supernet, space, config,
                      lambda state: state.params, method.engines())

@@ -90,7 +90,8 @@ def steps(request: entry_lib.Request, config: Any) -> dict[str, int]:
           for name, part in zip(fractions, parts, strict=True)}
 
 
-def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
+def plan(method: base.Method, supernet: supernet_lib.Supernet,
+         space: spaces.Space, config: Any,
          params: Callable[[base.State], Any] | None = None,
          dense: Collection[int] = ()) -> entry_lib.Plan:
   """The plan of a search by a supernet.
@@ -98,6 +99,7 @@ def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
   Args:
     method: what runs.
     supernet: what it trains.
+    space: that is searched.
     config: its settings.
     params: the supernet's parameters in a state; None where they are not those
       of one supernet that all candidates share.
@@ -109,6 +111,7 @@ def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
             "madds": round(supernet.plan.madds(dense))}
 
   return entry_lib.Plan(
-      method, config, None, supernet.space.describe(), _fractions(config),
-      config.batch_size, estimate, config.dtype, held=params and (
-          lambda state: (supernet, params(state))))
+      method, config, None,
+      {**supernet.space.describe(), "content": space.checksum()},
+      _fractions(config), config.batch_size, estimate, config.dtype,
+      held=params and (lambda state: (supernet, params(state))))

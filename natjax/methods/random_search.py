@@ -566,7 +566,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       config, space, num_classes=request.num_classes,
       image_size=request.image_size, target=request.place,
       steps=halves.steps(request, config))
-  plan = halves.plan(method.method(), method.supernet, config)
+  plan = halves.plan(method.method(), method.supernet, space, config)
   return plan if method.trains else plan._replace(
       estimate=method.estimate, model="one candidate, drawn at random")
 

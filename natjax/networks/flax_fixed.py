@@ -44,14 +44,18 @@ def register(program: flax_program.Program, region: flax_program.Region,
   if name not in operations.names():
     params = sum(leaf.size for path, leaf in zip(
         paths, arrays, strict=True) if path[0] == "params")
-    cost = operations.Cost(params, flax_program.convolutions(jaxpr))
+    own = operations.Cost(params, flax_program.convolutions(jaxpr))
+
+    def cost(channels, size, stride, in_channels=None):
+      _check_widths(name, (in_channels or channels, channels), widths)
+      return own
+
     parts = tuple((path[0], ".".join(path[1:]), leaf.shape)
                   for path, leaf in zip(paths, arrays, strict=True))
     operations.register(operations.Operation(
         name, "fixed", 0, functools.partial(
             _FixedModule, name, run, parts, sizes, widths),
-        lambda channels, size, stride, in_channels=None: cost,
-        strides=(stride,), widens=True, side=sizes[0],
+        cost, strides=(stride,), widens=True, side=sizes[0],
         output_size=lambda size, stride: sizes[1] if size == sizes[0] else (
             primitives.output_size(size, stride))))
   return name, paths
@@ -83,11 +87,7 @@ class _FixedModule(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     after = self.sizes[1]
-    if (x.shape[-1], self.features) != self.widths:
-      raise errors.InputError(
-          f"{self.called} takes {self.widths[0]} channels and gives"
-          f" {self.widths[1]}, and is given {x.shape[-1]} for {self.features};"
-          " keep the network's width", "width")
+    _check_widths(self.called, (x.shape[-1], self.features), self.widths)
     edges.check_side(operations.get(self.called), x.shape[1])
     arrays = []
     for kind, name, shape in self.parts:
@@ -98,6 +98,13 @@ class _FixedModule(nn.Module):
     whole = jax.vmap(lambda image: self.run(arrays, image[None])[0])
     y = whole(x.astype(jnp.float32)).astype(x.dtype)
     return y.reshape(x.shape[0], after, after, self.features)
+
+
+def _check_widths(name, given, widths):
+  if given != widths:
+    raise errors.InputError(
+        f"{name} takes {widths[0]} channels and gives {widths[1]}, and is given"
+        f" {given[0]} for {given[1]}; keep the network's width", "width")
 
 
 def _content(constant):

@@ -394,6 +394,10 @@ class Units:
     if len(given) != 1 or layer.axis not in ((-1,), (3,)) or not (
         {"mean", "var"} <= set(held)):
       raise Inexpressible(path, "it does not normalise channels")
+    if any(v not in self._program.weights and v.aval.ndim < 2
+           and v not in self._program.constants for v in step.equation.invars
+           if not isinstance(v, core.Literal)):
+      raise Inexpressible(path, "what it normalises by is computed")
     width = len(held["mean"])
     norm = {"scale": np.ones(width), "bias": np.zeros(width), **held,
             "epsilon": layer.epsilon}
@@ -491,7 +495,7 @@ class Units:
   def _on_reduce_window_sum(self, step):
     edge, pads, size = self._window(step, "avg_pool")
     source = self.units[edge.source]
-    if edge.kernel == source.size and size == 1:
+    if edge.kernel == source.size and size == 1 and not pads[0]:
       edge = Edge("global_pool", edge.source, step.path)
       return _Pooled(edge, float(source.size**2), (source.width, 0))
     last = (size - 1) * edge.stride + edge.kernel - pads[0]

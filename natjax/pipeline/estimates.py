@@ -37,9 +37,8 @@ def training(trainer: trainer_lib.Trainer, architecture: codec.Architecture,
       **trainer.cost(architecture), "steps": steps,
       "hours": hours(trainer, architecture, steps, teraflops),
       "memory_bytes": memory.network_bytes(
-          architecture, trainer.place, config.batch_size // len(
-              trainer.devices) // config.accumulate * trainer.judge.views,
-          config.dtype)}
+          architecture, trainer.place, config.batch_size // trainer.together
+          // config.accumulate * trainer.judge.views, config.dtype)}
 
 
 def search(trainer: trainer_lib.Trainer, plan: entry_lib.Plan,

@@ -10,6 +10,7 @@ import numpy as np
 
 from natjax import data as data_lib
 from natjax import errors
+from natjax.data import dataset as dataset_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.training import devices as devices_lib
@@ -30,8 +31,10 @@ class Feed(NamedTuple):
             each: bool = False, whole: bool = True) -> Any:
     """Means over a split; see `method.Walk`."""
     walked = self.splits[split]
+    rows = dataset_lib.mixed(walked.labels)
+    some = slice(images) if rows is None else rows[:images]
     return fit_lib.walk(
-        function, argument, fit_lib.Split(*(part[:images] for part in walked)),
+        function, argument, fit_lib.Split(*(part[some] for part in walked)),
         batch_size=self.batch_size, preparation=self.preparation, whole=whole,
         total=total, each=each)
 
@@ -107,9 +110,16 @@ class Heard:
 
 def divide(split: fit_lib.Split, fractions: Sequence[float], seed: int,
            field: str | None = None) -> list[fit_lib.Split]:
-  """Parts of a split, drawn by the seed; see `data.split`."""
-  rows = data_lib.split(len(split.labels), fractions, seed=seed, field=field)
-  return [fit_lib.Split(*(x[part] for x in split)) for part in rows]
+  """Parts of a split, drawn by the seed; see `data.split`.
+
+  None of them stands class by class (`data.dataset.mixed`).
+  """
+  parts = data_lib.split(len(split.labels), fractions, seed=seed, field=field)
+  if dataset_lib.mixed(split.labels) is not None:
+    orders = [dataset_lib.mixed(split.labels[part]) for part in parts]
+    parts = tuple(part if order is None else part[order]
+                  for part, order in zip(parts, orders, strict=True))
+  return [fit_lib.Split(*(x[part] for x in split)) for part in parts]
 
 
 def filled(split: fit_lib.Split, batch_size: int) -> fit_lib.Split:

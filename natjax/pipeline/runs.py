@@ -52,6 +52,8 @@ _FOLDERS = (run_files.NETWORKS, run_files.REFUSED, run_files.POINTS,
 # A first start that was killed leaves these at most.
 _BEGUN = (f".{run_files.CONFIG}.tmp", run_files.CHECKSUMS,
           f".{run_files.CHECKSUMS}.tmp")
+# Folders of seeds, and of the parts of a union.
+_PART = re.compile(r"(seed|architecture)-\d+")
 _KINDS = tuple(shapes.RUNS)
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
@@ -193,8 +195,8 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
   if known and overwrite:
     pictures = {p for e in methods.METHODS.values() for p in e.drawn}
     # The configuration goes last: what a kill leaves is still known for a run.
-    for path in [*(out / name for name in (*_OWN, *pictures)),
-                 *out.glob("seed-*"), *out.glob(run_files.PARTS),
+    for path in [*(out / name for name in (*_OWN, *pictures)), *filter(
+        _is_part, [*out.glob("seed-*"), *out.glob(run_files.PARTS)]),
                  out / run_files.CONFIG]:
       if path.is_dir():
         shutil.rmtree(path)
@@ -212,6 +214,14 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
                             " folder", "out") from e
   run_files.write_kept(out / run_files.CONFIG, config)
   return out
+
+
+def _is_part(path):
+  """Whether a folder is that of a seed or a part of a run, and not a user's."""
+  left = {run_files.CONFIG, *_BEGUN, *_OWN}
+  return path.is_dir() and _PART.fullmatch(path.name) is not None and (
+      not (held := {inner.name for inner in path.iterdir()})
+      or not held.isdisjoint(left))
 
 
 def check(out: str | os.PathLike[str], config: dict[str, Any] | None, *,
@@ -483,6 +493,8 @@ def _check_same(out, old, new):
     if name not in old:  # As of runs before it was looked at.
       plain.pop(name, None)
   spaces = [config.get("space") or {} for config in (old, plain)]
+  if "content" not in spaces[0] and isinstance(spaces[1], dict):
+    spaces[1].pop("content", None)
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.
       space.pop("replacements", None)

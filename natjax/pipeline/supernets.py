@@ -13,6 +13,7 @@ import numpy as np
 
 from natjax import data as data_lib
 from natjax import errors, methods, operations, spaces
+from natjax.data import dataset as dataset_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks, records
 from natjax.methods import supervised
@@ -84,7 +85,9 @@ class SearchedSupernet:
     self.params, self.paths = params, paths
     self.found = jax.tree.map(jnp.asarray, paths.encode(found))
     self._preparation = preparation
-    self._measured = dataset.train_images[:_MEASURED]
+    rows = dataset_lib.mixed(dataset.train_labels)
+    self._measured = dataset.train_images[
+        slice(_MEASURED) if rows is None else rows[:_MEASURED]]
     self.layers = {layer.name: layer for layer in self._layers(found)}
 
   def _layers(self, architecture):
@@ -380,8 +383,9 @@ def _space_of(described: Mapping[str, Any]) -> str:
   """The name of a space by what a run's configuration says of it."""
   if described.get("name") in spaces.SPACES:
     return described["name"]
+  plain = {k: v for k, v in described.items() if k != "content"}
   for name, space in spaces.SPACES.items():
-    if space.describe() == described:
+    if space.describe() == plain:
       return name
   raise errors.InputError("the run's search space is unknown; install the"
                           " package that it came from")

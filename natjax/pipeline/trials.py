@@ -121,9 +121,11 @@ class Trials:
       InputError: fewer images than a batch of the training.
     """
     self._trainer, self._tolerance = trainer, search.tolerance
+    epochs = search.trial_epochs or length(trainer.config.epochs)
+    # As large a part of a trial is warm-up as of the training.
     self._config = config = dataclasses.replace(
-        trainer.config, seeds=1,
-        epochs=search.trial_epochs or length(trainer.config.epochs))
+        trainer.config, seeds=1, epochs=epochs,
+        warmup=trainer.config.warmup * epochs // trainer.config.epochs)
     self._most = search.finalists if search.trial_epochs else most(
         search.finalists, config.epochs,
         2 * trainer.config.epochs * trainer.config.seeds)

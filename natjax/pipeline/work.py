@@ -71,8 +71,9 @@ class Work:
                               " there is none; give a number", "teraflops")
     trainer = self.trainer
     return rate.teraflops(
-        given, trainer.place, max(trainer.config.batch_size // len(
-            trainer.devices) // trainer.config.accumulate, 1),
+        given, trainer.place, max(trainer.config.batch_size
+                                  // trainer.together
+                                  // trainer.config.accumulate, 1),
         trainer.config.dtype, trainer.devices)
 
   def _timed_network(self):

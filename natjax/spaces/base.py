@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+import zlib
 
 from natjax import errors, operations
 from natjax.graph import blocks, codec, keeping, records
@@ -220,6 +221,12 @@ class Space(NamedTuple):
       # What its layers and its nodes are, only its name tells.
       kind = {"name": self.name, **kind}
     return {**kind, "candidates": list(self.candidates), "scheme": self.scheme}
+
+  def checksum(self) -> int:
+    """Of all of it but its name and its functions; spaces alike have one."""
+    return zlib.crc32(repr([
+        value for name, value in self._asdict().items()
+        if name != "name" and not callable(value)]).encode())
 
 
 def is_chain(graph: records.Architecture) -> bool:

@@ -347,6 +347,19 @@ def test_loaders_of_others_are_not_taken_on_trust(monkeypatch, load, message):
   assert message in _refusal("mine", image_size=8)
 
 
+def test_what_a_loader_says_of_its_set_is_kept(monkeypatch):
+  images = np.random.default_rng(0).integers(0, 256, (8, 8, 16, 3)).astype("u1")
+  labels = np.arange(8) % 2 + 5
+  load = lambda where, size: data.make_dataset(
+      "mine", (images, labels), (images, labels), image_size=size,
+      resize="crop", renumber_labels=True)
+  monkeypatch.setitem(data.LOADERS, "mine", load)
+  found, own = data.load("mine", image_size=8), load(None, 8)
+  assert found.resize == "crop" and found.notes[:1] == own.notes
+  assert "renumbered 0 to 1" in own.notes[0]
+  assert len({*found.notes}) == len(found.notes)
+
+
 def test_a_loader_whose_labels_are_not_its_classes(monkeypatch):
   digits = data.load("digits", image_size=8)
   for changes, message in (

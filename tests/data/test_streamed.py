@@ -457,7 +457,13 @@ def test_the_index_of_a_large_set_is_kept_or_has_no_place(
   load = lambda: data.load(
       "made", data_dir=tmp_path, image_size=SIZE, stream=True)
   before = load()
-  assert len([*(tmp_path / "cache" / "indices").iterdir()]) == 2
+  kept = [*(tmp_path / "cache" / "indices").iterdir()]
+  assert len(kept) == 2
+  made = []
+  for how in ("a", "b", "a"):  # By other keys it finds other things.
+    records.index([str(kept[0])], lambda how=how: [made.append(
+        how) or 5, *range(8)], how)
+  assert made == ["a", "b"]
   monkeypatch.setattr(records, "_spans", None)  # It is not called again.
   np.testing.assert_array_equal(before.train_images, load().train_images)
   monkeypatch.undo()

@@ -70,6 +70,22 @@ def test_overwrite_removes_what_a_run_wrote_and_no_more(tmp_path):
   assert runs.read_config(tmp_path)["seed"] == 1
 
 
+def test_overwrite_leaves_a_users_files_that_are_called_like_a_runs(tmp_path):
+  runs.open_run(tmp_path, CONFIG)
+  for folder in ("seed-3", "architecture-1"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "config.json").write_text("{}")
+  (tmp_path / "seed-4").mkdir()  # Killed before it began.
+  for mine in ("seed-notes/a.txt", "seed-5/a.txt", "seed-accuracies.csv",
+               "architecture-1.svg", "architecture-2/a.txt"):
+    (tmp_path / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / mine).write_text("mine")
+  runs.open_run(tmp_path, CONFIG | {"seed": 1}, overwrite=True)
+  assert {path.name for path in tmp_path.iterdir()} == {
+      *BEGUN, "seed-notes", "seed-5", "seed-accuracies.csv",
+      "architecture-1.svg", "architecture-2"}
+
+
 def test_an_architecture_also_in_the_words_of_the_field(tmp_path):
   text = tmp_path / "architecture.txt"
   runs.write_architecture(tmp_path, GENOTYPE)
@@ -81,6 +97,16 @@ def test_an_architecture_also_in_the_words_of_the_field(tmp_path):
   assert not text.exists()
   runs.write_architecture(tmp_path, zoo.nasbench201.network(["null"] * 6))
   assert text.read_text() == "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|\n"
+
+
+def test_a_search_goes_on_in_the_same_space_alone(tmp_path):
+  config = lambda content: CONFIG | {"space": {"name": "a", **content}}
+  out = runs.open_run(tmp_path / "run", config({"content": 3}))
+  assert runs.open_run(out, config({"content": 3}))
+  with pytest.raises(errors.InputError, match="another .*space"):
+    runs.open_run(out, config({"content": 4}))
+  older = runs.open_run(tmp_path / "older", config({}))  # Of natjax 0.2.0.
+  assert runs.open_run(older, config({"content": 3}))
 
 
 def test_overwrite_of_a_new_folder(tmp_path):

@@ -89,6 +89,23 @@ def test_a_space_of_single_operations_knows_doubles(cell, inputs):
     assert doubled or wide
 
 
+def test_spaces_that_differ_in_anything_have_checksums_of_their_own():
+  names = ("conv_3x3", "skip_connect", "null")
+  space = spaces.cells("a", names, num_nodes=3)
+  edges = len(space.graph.normal.edges)
+  others = [
+      spaces.cells("a", names, num_nodes=3, inputs=1),
+      spaces.cells("a", names, num_nodes=2),
+      spaces.cells("a", names, num_nodes=3, several=False),
+      spaces.cells("a", names, num_nodes=3, weights="slot"),
+      spaces.cells("a", names, num_nodes=3, choices=(
+          (names[:1],) * edges,) * 2),
+      *spaces.SPACES.values()]
+  assert len({other.checksum() for other in (space, *others)}) == (
+      1 + len(others))
+  assert space._replace(name="b").checksum() == space.checksum()
+
+
 def test_what_a_run_says_of_its_space():
   assert spaces.SPACES["nat_loose_end"].describe() == {
       "name": "nat_loose_end", "num_nodes": 4, "loose_end": True,
