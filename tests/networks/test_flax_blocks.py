@@ -252,6 +252,8 @@ def test_what_no_block_expresses_is_fixed_and_named():
                      " and is given 16; keep to the image size"):
     exact.network(found.network, found.place._replace(image_size=16))
   with pytest.raises(errors.InputError, match="takes 8 channels and gives 8"):
+    exact.network(blocks.scale(found.network, 2), found.place)
+  with pytest.raises(errors.InputError, match="takes 8 channels and gives 8"):
     network_lib.init(network_lib.module(
         blocks.scale(found.network, 2), found.place), jax.random.key(0))
 

@@ -281,6 +281,28 @@ class Upsampled(nn.Module):
     return nn.Dense(10)(jnp.mean(nn.relu(nn.Conv(8, (3, 3))(x)), (1, 2)))
 
 
+class Computed(nn.Module):
+  """Its scale is computed of a parameter, as where weights are cast."""
+
+  @nn.compact
+  def __call__(self, x):
+    moved = nn.map_variables(
+        nn.BatchNorm, "params", lambda tree: jax.tree.map(
+            lambda leaf: leaf + 1, tree), init=True, mutable=True)
+    x = nn.relu(moved(use_running_average=True)(nn.Conv(8, (3, 3))(x)))
+    return nn.Dense(10)(jnp.mean(nn.relu(nn.Conv(8, (3, 3))(x)), (1, 2)))
+
+
+class PaddedMean(nn.Module):
+  """A window as large as the image, but over its padding, too."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(8, (3, 3), strides=2)(nn.relu(nn.Conv(8, (3, 3))(x))))
+    x = nn.avg_pool(x, (4, 4), (4, 4), padding=((1, 1), (1, 1)))
+    return nn.Dense(10)(x.reshape(len(x), -1))
+
+
 class Unused(nn.Module):
   """Values that nothing reads."""
 
@@ -342,10 +364,12 @@ def test_a_stem_has_every_bn_and_its_size(kind):
 
 @pytest.mark.parametrize("module, fixed", [
     (Upsampled("add"), True), (Upsampled("concat"), True), (Unused(), False),
-    (SmallViT(), True)], ids=lambda value: str(value))
+    (SmallViT(), True), (Computed(), True), (PaddedMean(), True)],
+    ids=lambda value: str(value))
 def test_what_is_no_block_or_not_used_changes_no_logits(module, fixed):
   variables, images = flax_networks.drawn(module, 8)
-  variables = {"params": variables["params"]}
+  variables = {kind: tree for kind, tree in variables.items()
+               if kind in ("params", "batch_stats")}
   found = flax_blocks.from_flax(module, variables, images)
   np.testing.assert_allclose(
       found.module.apply(found.variables, images)[0],

@@ -103,7 +103,7 @@ def test_a_search_goes_on_in_the_same_space_alone(tmp_path):
   config = lambda content: CONFIG | {"space": {"name": "a", **content}}
   out = runs.open_run(tmp_path / "run", config({"content": 3}))
   assert runs.open_run(out, config({"content": 3}))
-  with pytest.raises(errors.InputError, match="another .*space"):
+  with pytest.raises(errors.InputError, match=r"another .*space"):
     runs.open_run(out, config({"content": 4}))
   older = runs.open_run(tmp_path / "older", config({}))  # Of natjax 0.2.0.
   assert runs.open_run(older, config({"content": 3}))
